@@ -1,0 +1,300 @@
+//! The vocabulary of the program: what a decoded record says. No I/O, std only.
+//!
+//! An [`Event`] borrows its payload from the record that it was decoded from. All times in an event are
+//! nanoseconds of the kernel's monotonic clock (`bpf_ktime_get_ns`); [`Clock`] events tell how they map
+//! to the wall clock.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+/// Which way plaintext went, as the traced process sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dir {
+    /// Written by the traced process (`SSL_write`).
+    Out,
+    /// Read by the traced process (`SSL_read`).
+    In,
+}
+
+impl Dir {
+    /// The opposite direction.
+    #[must_use]
+    pub fn flip(self) -> Self {
+        match self {
+            Self::Out => Self::In,
+            Self::In => Self::Out,
+        }
+    }
+
+    /// 0 for [`Dir::Out`], 1 for [`Dir::In`]: the index of per-direction arrays.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::Out => 0,
+            Self::In => 1,
+        }
+    }
+}
+
+/// The side of the TLS session that the traced process is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The program never said (the session was made before the capture began).
+    #[default]
+    Unknown,
+    /// `SSL_connect`, `SSL_set_connect_state`.
+    Client,
+    /// `SSL_accept`, `SSL_set_accept_state`.
+    Server,
+}
+
+/// How the addresses of a session became known, strongest last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum How {
+    /// Not known (yet).
+    #[default]
+    Unknown,
+    /// The session's file descriptor, given by `SSL_set_fd`, was followed to its socket.
+    Fd,
+    /// The socket was seen sending or receiving inside the library call itself.
+    Nested,
+}
+
+/// The two ends of the connection, seen from the traced process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    /// Address on this machine; IPv4-mapped IPv6 is already IPv4 here.
+    pub local: IpAddr,
+    /// Port on this machine.
+    pub local_port: u16,
+    /// The peer's address.
+    pub remote: IpAddr,
+    /// The peer's port.
+    pub remote_port: u16,
+    /// Inode number of the network namespace in which the addresses mean something.
+    pub netns: u32,
+}
+
+/// What is known about the transport of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conn {
+    /// Addresses, where known.
+    pub tuple: Option<Tuple>,
+    /// How they became known.
+    pub how: How,
+    /// The side that the traced process is on.
+    pub role: Role,
+}
+
+/// A process's command name, at most 15 bytes and a NUL as in the kernel's `task_struct::comm`.
+/// It comes from the traced process: any byte may be in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Comm(pub [u8; 16]);
+
+impl Comm {
+    /// The bytes before the first NUL.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        let end = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
+        &self.0[..end]
+    }
+
+    /// The name as text: invalid UTF-8 and control characters are replaced by U+FFFD.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(self.bytes())
+            .chars()
+            .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+            .collect()
+    }
+}
+
+/// The mount namespace of a task. The number is what `lsns` shows and is used again after the namespace
+/// is gone; the id, where the kernel has one (5.2 and later), never is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MountNs {
+    /// `readlink /proc/PID/ns/mnt`: `mnt:[4026532573]`.
+    pub number: u32,
+    /// `ns_common::ns_id` or `mnt_namespace::seq`; 0 where unknown.
+    pub id: u64,
+}
+
+/// The thread that made a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Task {
+    /// Process id (thread group), in the initial PID namespace.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Real user id, as the initial user namespace sees it.
+    pub uid: u32,
+    /// The container.
+    pub mntns: MountNs,
+    /// When the process was started, monotonic; tells apart two processes with one pid.
+    pub start_ns: u64,
+    /// The thread's command name at the call.
+    pub comm: Comm,
+}
+
+/// One TLS session (an `SSL *` between `SSL_new` and `SSL_free`) in one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Session {
+    /// Unique in a capture, also when the process id and the pointer are used again.
+    pub id: u64,
+    /// Number of this record among those of the session that reached user space: 0, 1, 2, … without holes.
+    /// Records of a session may arrive out of order, never with a number missing.
+    pub number: u32,
+    /// Which [`Library`] made the call; 0 where the kernel can't tell.
+    pub library: u32,
+}
+
+/// Facts that every record of a session carries, so that the loss of one record loses only its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Monotonic time: for writes when the call began, for reads when it returned.
+    pub at: u64,
+    /// The session.
+    pub session: Session,
+    /// Who made the call.
+    pub task: Task,
+    /// Over which connection.
+    pub conn: Conn,
+}
+
+/// Plaintext that a call really moved, or one chunk of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Data<'a> {
+    /// Whose.
+    pub context: Context,
+    /// Which way.
+    pub dir: Dir,
+    /// Position of `bytes[0]` in the plaintext stream of this direction, counted from the first byte that
+    /// was seen of the session.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Why a session, or one direction of it, ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// `SSL_shutdown`: no more data will be written by this process.
+    Shutdown,
+    /// `SSL_free` (the object may live on if the program holds another reference), or a new session at
+    /// the same place.
+    Free,
+}
+
+/// A session ended, with the number of bytes that the kernel side counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// Whose.
+    pub context: Context,
+    /// Why.
+    pub reason: CloseReason,
+    /// Bytes written and read in the whole session, captured or not; indexed by [`Dir::index`].
+    pub totals: [u64; 2],
+}
+
+/// How many bytes a session had moved when the kernel's table was read: tells of a loss at the end of a
+/// session, which no later record can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Whose. `session.number` says how many records of the session were emitted before.
+    pub context: Context,
+    /// Bytes written and read in the whole session, captured or not; indexed by [`Dir::index`].
+    pub totals: [u64; 2],
+}
+
+/// A process is gone, and every session in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Monotonic time.
+    pub at: u64,
+    /// The process; `tid` is the thread that went last.
+    pub task: Task,
+}
+
+/// The first event of a stream: where and how it was captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start<'a> {
+    /// `tlsdump 0.1.0`.
+    pub application: Cow<'a, str>,
+    /// `Linux 6.18.44 x86_64`.
+    pub os: Cow<'a, str>,
+    /// The command line that captured.
+    pub command: Cow<'a, str>,
+}
+
+/// One reading of both clocks. Repeated about once a second, so that a long capture follows the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// Monotonic nanoseconds.
+    pub mono: u64,
+    /// Nanoseconds since 1970-01-01 UTC.
+    pub wall: u64,
+}
+
+/// What a library number in [`Session::library`] stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Library<'a> {
+    /// The number, from 1.
+    pub id: u32,
+    /// Path within its container, for people.
+    pub path: Cow<'a, str>,
+    /// Kind and version where they can be told: `OpenSSL 3.0.22`.
+    pub version: Cow<'a, str>,
+}
+
+/// What a mount namespace stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container<'a> {
+    /// The namespace.
+    pub mntns: MountNs,
+    /// Short name; where no better one is known, `mnt:[4026532573]`.
+    pub name: Cow<'a, str>,
+    /// Runtime, image, pod, as far as known; may be empty.
+    pub description: Cow<'a, str>,
+}
+
+/// Counts of the kernel side since the start of the capture, cumulative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes that traced calls moved.
+    pub moved_bytes: u64,
+    /// Bytes of them that reached the buffer.
+    pub captured_bytes: u64,
+    /// Bytes of them that did not.
+    pub lost_bytes: u64,
+    /// Records that found the buffer full.
+    pub lost_records: u64,
+    /// Chunks whose memory could not be read.
+    pub unreadable: u64,
+    /// Calls whose beginning had been forgotten at their return (table full, or nested too deep).
+    pub lost_calls: u64,
+    /// Sessions whose library call used a socket other than the session's own.
+    pub socket_conflicts: u64,
+}
+
+/// What one record of the stream says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Where and how the stream was captured. Always first.
+    Start(Start<'a>),
+    /// Relation of the clocks.
+    Clock(Clock),
+    /// Meaning of a library number; before its first use.
+    Library(Library<'a>),
+    /// Meaning of a mount namespace; before its first use where it is known by then.
+    Container(Container<'a>),
+    /// Plaintext.
+    Data(Data<'a>),
+    /// End of a session or of one direction.
+    Close(Close),
+    /// Byte counts of a session.
+    Totals(Totals),
+    /// End of a process.
+    Exit(Exit),
+    /// Counts of the kernel side.
+    Counters(Counters),
+}

@@ -1,0 +1,1 @@
+//! Frames → pcapng blocks → bytes.

@@ -1,0 +1,1 @@
+//! Segments → Ethernet frames. Pure: no I/O, no clock.

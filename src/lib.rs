@@ -1,0 +1,23 @@
+//! tlsdump: tcpdump for what is inside TLS, made for containers.
+//!
+//! The way of the data, and of this crate's modules:
+//!
+//! ```text
+//! bpf → source (record) → wire (Event) → flow (Segment) → frame (Frame) → file (block) → sink
+//! ```
+
+pub mod cli;
+pub mod config;
+pub mod event;
+pub mod file;
+pub mod flow;
+pub mod frame;
+pub mod names;
+pub mod probe;
+pub mod run;
+pub mod source;
+pub mod stats;
+pub mod sys;
+pub mod target;
+pub mod text;
+pub mod wire;

@@ -1,0 +1,63 @@
+//! What the numbers in events stand for: libraries and containers, as the stream told them.
+
+use std::collections::HashMap;
+
+use crate::event::{Container, Event, Library, MountNs, Start};
+
+/// Most libraries and most containers that are remembered; the stream may come from a damaged file.
+const NAMES_MAX: usize = 65_536;
+
+/// The names that the stream has told so far.
+#[derive(Debug, Default)]
+pub struct Names {
+    start: Option<Start<'static>>,
+    libraries: HashMap<u32, Library<'static>>,
+    containers: HashMap<MountNs, Container<'static>>,
+}
+
+impl Names {
+    /// Takes in what `event` tells, if it tells a name.
+    pub fn learn(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Start(start) => {
+                self.start = Some(Start {
+                    application: owned(&start.application),
+                    os: owned(&start.os),
+                    command: owned(&start.command),
+                });
+            }
+            Event::Library(l) if self.libraries.len() < NAMES_MAX => {
+                let library = Library { id: l.id, path: owned(&l.path), version: owned(&l.version) };
+                self.libraries.insert(l.id, library);
+            }
+            Event::Container(c) if self.containers.len() < NAMES_MAX => {
+                let container =
+                    Container { mntns: c.mntns, name: owned(&c.name), description: owned(&c.description) };
+                self.containers.insert(c.mntns, container);
+            }
+            _ => {}
+        }
+    }
+
+    /// Where and how the stream was captured.
+    #[must_use]
+    pub fn start(&self) -> Option<&Start<'static>> {
+        self.start.as_ref()
+    }
+
+    /// The library with that number.
+    #[must_use]
+    pub fn library(&self, id: u32) -> Option<&Library<'static>> {
+        self.libraries.get(&id)
+    }
+
+    /// The container of that mount namespace.
+    #[must_use]
+    pub fn container(&self, mntns: MountNs) -> Option<&Container<'static>> {
+        self.containers.get(&mntns)
+    }
+}
+
+fn owned(text: &str) -> std::borrow::Cow<'static, str> {
+    std::borrow::Cow::Owned(text.to_owned())
+}

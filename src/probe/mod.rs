@@ -1,0 +1,1 @@
+//! What to probe: the libraries of a target and where in them.

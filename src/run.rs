@@ -1,0 +1,1 @@
+//! Wiring: source, pipeline, output, stop.

@@ -1,0 +1,1 @@
+//! Named counters of each stage, and the closing lines.

@@ -1,0 +1,1 @@
+//! What the user asked to capture → mount namespaces and processes.

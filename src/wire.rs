@@ -1,0 +1,1 @@
+//! Record bytes ↔ events: the only place that knows the layout of `bpf/abi.h`.
