@@ -276,6 +276,19 @@ pub struct Counters {
     pub socket_conflicts: u64,
 }
 
+impl Counters {
+    /// Adds another set of counts, such as another CPU's.
+    pub fn add(&mut self, other: &Self) {
+        self.moved_bytes = self.moved_bytes.wrapping_add(other.moved_bytes);
+        self.captured_bytes = self.captured_bytes.wrapping_add(other.captured_bytes);
+        self.lost_bytes = self.lost_bytes.wrapping_add(other.lost_bytes);
+        self.lost_records = self.lost_records.wrapping_add(other.lost_records);
+        self.unreadable = self.unreadable.wrapping_add(other.unreadable);
+        self.lost_calls = self.lost_calls.wrapping_add(other.lost_calls);
+        self.socket_conflicts = self.socket_conflicts.wrapping_add(other.socket_conflicts);
+    }
+}
+
 /// What one record of the stream says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'a> {

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Library calls that are under way: what was passed at the entry is needed at the return.
+ * A thread can be inside several (TLS inside TLS: a proxy's session is written by the inner one's), so each
+ * thread has a small stack of them. A call and its return belong together by the user stack pointer: two
+ * calls that are both alive cannot have the same one, so a repeated entry (two probes on one call) or one
+ * left by longjmp() is overwritten, and a second return finds nothing. */
+#ifndef TLSDUMP_CALL_H
+#define TLSDUMP_CALL_H
+
+#define CALL_DEPTH 4 /* a power of two */
+#define CALLS_MAX 16384 /* threads inside a call at one time */
+
+/* The return address was popped on x86-64, and never was on the stack on arm64. */
+#if defined(__TARGET_ARCH_x86)
+#define ENTRY_SP(ctx) (PT_REGS_SP(ctx))
+#define RETURN_SP(ctx) (PT_REGS_SP(ctx) - 8)
+#else
+#define ENTRY_SP(ctx) (PT_REGS_SP(ctx))
+#define RETURN_SP(ctx) (PT_REGS_SP(ctx))
+#endif
+
+struct call {
+	u64 sp; /* at the entry; 0: no call */
+	u64 ssl;
+	u64 buf;
+	u64 out; /* where the function stores the number of bytes */
+	u64 at_ns;
+	u32 dir;
+	u32 reserved;
+};
+
+struct calls {
+	struct call frames[CALL_DEPTH];
+	u32 depth;
+	u32 reserved;
+};
+
+/* Preallocated and not LRU: a call that blocks for hours must not be forgotten. Emptied at thread exit. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, CALLS_MAX);
+	__type(key, u64);
+	__type(value, struct calls);
+} calls SEC(".maps");
+
+static const struct calls calls_zero = {};
+
+/* The innermost call that the thread is in, or NULL. */
+static __always_inline struct call *call_top(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct calls *c = bpf_map_lookup_elem(&calls, &thread);
+
+	if (!c || c->depth == 0)
+		return NULL;
+	return &c->frames[(c->depth - 1) & (CALL_DEPTH - 1)];
+}
+
+static __always_inline void call_enter(const struct call *call)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct calls *c = bpf_map_lookup_elem(&calls, &thread);
+	u32 depth;
+
+	if (!c) {
+		bpf_map_update_elem(&calls, &thread, &calls_zero, BPF_NOEXIST);
+		c = bpf_map_lookup_elem(&calls, &thread);
+		if (!c) {
+			COUNT(lost_calls, 1);
+			return;
+		}
+	}
+	depth = c->depth;
+	for (u32 i = 0; i < CALL_DEPTH; i++)
+		if (i < c->depth && c->frames[i].sp == call->sp) {
+			depth = i;
+			break;
+		}
+	if (depth >= CALL_DEPTH) {
+		COUNT(lost_calls, 1);
+		return;
+	}
+	c->frames[depth & (CALL_DEPTH - 1)] = *call;
+	c->depth = depth + 1;
+}
+
+/* Takes the call that returns to `sp`, and forgets those inside it that never returned. False: there is none,
+ * because the task is not wanted or another probe on the same call has taken it. */
+static __always_inline bool call_leave(u64 sp, u32 dir, struct call *call)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct calls *c = bpf_map_lookup_elem(&calls, &thread);
+
+	if (!c)
+		return false;
+	for (u32 i = 0; i < CALL_DEPTH; i++) {
+		if (i >= c->depth || c->frames[i].sp != sp || c->frames[i].dir != dir)
+			continue;
+		*call = c->frames[i];
+		c->depth = i;
+		if (i == 0)
+			bpf_map_delete_elem(&calls, &thread);
+		return true;
+	}
+	return false;
+}
+
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Configuration set before load, and the counters that are read while it runs. */
+#ifndef TLSDUMP_CONFIG_H
+#define TLSDUMP_CONFIG_H
+
+const volatile struct config config = {};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct counters);
+} counters SEC(".maps");
+
+/* An atomic add, though the counters are per CPU: from 6.0 on a program can be preempted by another task's
+ * on the same CPU, and the sums are promised to be exact. */
+#define COUNT(reason, n)                                                             \
+	do {                                                                         \
+		u32 zero__ = 0;                                                      \
+		struct counters *counters__ = bpf_map_lookup_elem(&counters, &zero__); \
+		if (counters__)                                                      \
+			__sync_fetch_and_add(&counters__->reason, (n));              \
+	} while (0)
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* TLS sessions: one SSL object in one process, from its first sight to SSL_free or a new SSL_new at its place. */
+#ifndef TLSDUMP_SESSION_H
+#define TLSDUMP_SESSION_H
+
+#define SESSIONS_MAX 65536
+#define PROCESSES_MAX 16384
+
+/* LRU: a session that was not used for longest gives way; it goes on as a new one if it is used again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SESSIONS_MAX);
+	__type(key, struct session_key);
+	__type(value, struct session);
+} sessions SEC(".maps");
+
+/* Processes that have sessions: only their end is told. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, PROCESSES_MAX);
+	__type(key, u32);
+	__type(value, u8);
+} processes SEC(".maps");
+
+static const struct session session_zero = {};
+
+static __always_inline struct session_key session_key(u64 ssl)
+{
+	struct session_key key = { .ssl = ssl, .pid = bpf_get_current_pid_tgid() >> 32 };
+
+	return key;
+}
+
+/* The calling thread, into a record or a session. */
+static __always_inline void task_fill(struct task_info *info, struct task_struct *task)
+{
+	u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct mntns ns = mntns_of(task);
+
+	info->pid = pid_tgid >> 32;
+	info->tid = pid_tgid;
+	info->uid = bpf_get_current_uid_gid();
+	info->mntns = ns.number;
+	info->mntns_id = ns.id;
+	info->start_ns = BPF_CORE_READ(task, group_leader, start_time);
+	bpf_get_current_comm(info->comm, sizeof(info->comm));
+}
+
+static __always_inline u32 library_of(void *ctx)
+{
+	if (bpf_core_enum_value_exists(enum bpf_func_id___asked, BPF_FUNC_get_attach_cookie___asked))
+		return bpf_get_attach_cookie(ctx);
+	return 0;
+}
+
+/* No two sessions of a process are made on one CPU in one nanosecond. */
+static __always_inline u64 session_id(void)
+{
+	return bpf_ktime_get_ns() << 10 | (bpf_get_smp_processor_id() & 1023);
+}
+
+static __always_inline struct session *session_find(const struct session_key *key)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct session *s = bpf_map_lookup_elem(&sessions, key);
+
+	/* The process id may have been used again. */
+	if (s && s->context.task.start_ns != BPF_CORE_READ(task, group_leader, start_time))
+		return NULL;
+	return s;
+}
+
+static __always_inline struct session *session_make(void *ctx, const struct session_key *key)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	u8 one = 1;
+	u32 pid = key->pid;
+	struct session *s;
+
+	bpf_map_update_elem(&sessions, key, &session_zero, BPF_ANY);
+	s = bpf_map_lookup_elem(&sessions, key);
+	if (!s)
+		return NULL;
+	s->context.session = session_id();
+	s->context.library = library_of(ctx);
+	s->fd = -1;
+	task_fill(&s->context.task, task);
+	bpf_map_update_elem(&processes, &pid, &one, BPF_ANY);
+	return s;
+}
+
+static __always_inline struct session *session_get(void *ctx, const struct session_key *key)
+{
+	struct session *s = session_find(key);
+
+	return s ? s : session_make(ctx, key);
+}
+
+/* Tells once that a session, or its sending side, has ended; not of a session of which nothing was told. */
+static __always_inline void session_tell_end(void *ctx, struct session *s, u32 reason)
+{
+	struct close_record record = {};
+
+	if (s->ended & (1 << reason))
+		return;
+	s->ended |= 1 << reason;
+	if (!s->context.number && !s->totals[DIR_OUT] && !s->totals[DIR_IN])
+		return;
+	record.context = s->context;
+	record.context.header.size = sizeof(record);
+	record.context.header.kind = RECORD_CLOSE;
+	record.context.at_ns = bpf_ktime_get_ns();
+	record.totals[DIR_OUT] = s->totals[DIR_OUT];
+	record.totals[DIR_IN] = s->totals[DIR_IN];
+	record.reason = reason;
+	if (emit(ctx, &record, sizeof(record)) == 0)
+		s->context.number++;
+	else
+		COUNT(lost_records, 1);
+}
+
+#endif

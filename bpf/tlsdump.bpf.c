@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/* The kernel side of tlsdump: one translation unit, a header for each concern, in the order of the way of a
+ * call: is it wanted? → which session? → what does it move, over which socket? → into the buffer. */
+#include "vmlinux_min.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#include "abi.h"
+#include "config.h"
+#include "filter.h"
+#include "emit.h"
+#include "session.h"
+#include "call.h"
+#include "sock.h"
+#include "tls.h"
+#include "proc.h"
+
+/* Keeps the types of records that are only built on the stack in the BTF, for src/wire.rs to check against. */
+const struct close_record close_record_type = {};
+const struct exit_record exit_record_type = {};
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

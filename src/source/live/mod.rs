@@ -1,0 +1,355 @@
+//! The kernel as a source: programs loaded, attached to the libraries of the target, their records read.
+
+mod attach;
+mod buffer;
+mod kernel;
+mod load;
+mod skel;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use libbpf_rs::Link;
+use libbpf_rs::MapCore as _;
+use libbpf_rs::MapFlags;
+use libbpf_rs::OpenObject;
+
+use crate::event::Comm;
+use crate::event::Container;
+use crate::event::Counters;
+use crate::event::Event;
+use crate::event::Library;
+use crate::event::MountNs;
+use crate::event::Start;
+use crate::event::Task;
+use crate::probe::Found;
+use crate::source::Source;
+use crate::source::State;
+use crate::sys;
+use crate::target;
+use crate::wire;
+use crate::wire::Glance;
+use crate::wire::Records;
+
+use buffer::Buffer;
+use kernel::Features;
+use load::Plan;
+use skel::TlsdumpSkel;
+
+/// How long one call of [`Source::fill`] waits for records.
+const WAIT: Duration = Duration::from_millis(100);
+/// How often the clocks and the counters are told.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
+/// Most mount namespaces that are described by name; more are known by number only.
+const CONTAINERS_MAX: usize = 65_536;
+
+/// What the kernel lets through: kinds of conditions AND, values of one kind OR. An empty list sets no
+/// condition, so the caller sees to it that not all are.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Mount namespaces; an id of 0 is learnt before any probe is attached.
+    pub mntns: Vec<MountNs>,
+    /// Processes.
+    pub pids: Vec<u32>,
+    /// Real users.
+    pub uids: Vec<u32>,
+    /// Command names of the thread or of its process.
+    pub comms: Vec<Comm>,
+}
+
+/// Which kernel buffer carries the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Ring where there is one.
+    #[default]
+    Auto,
+    /// One ring buffer for all CPUs (5.8).
+    Ring,
+    /// A perf buffer for each CPU.
+    Perf,
+}
+
+/// Which kernel programs see the sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Witness {
+    /// The first that works, in the order below.
+    #[default]
+    Auto,
+    /// Raw tracepoints `sock_send_length`, `sock_recv_length` (6.3).
+    Tracepoint,
+    /// `fentry` on `tcp_sendmsg`, `tcp_recvmsg` (5.5).
+    Fentry,
+    /// `kprobe` on the same.
+    Kprobe,
+}
+
+/// All that a live capture is made of.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Whose calls.
+    pub filter: Filter,
+    /// On which libraries.
+    pub libraries: Vec<Found>,
+    /// Names of the containers that are known before they are seen.
+    pub containers: Vec<Container<'static>>,
+    /// Size of the kernel's buffer; of all CPUs' together for a perf buffer. Rounded up to a power of two.
+    pub buffer_bytes: usize,
+    /// Ring or perf.
+    pub transport: Transport,
+    /// How sockets are seen.
+    pub witness: Witness,
+    /// Attach by perf events although the kernel has `uprobe.multi`.
+    pub no_uprobe_multi: bool,
+    /// Where processes are looked up: `/proc`.
+    pub proc: PathBuf,
+    /// Ends the capture when set.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// A running capture. Built in two steps because the loaded object borrows its storage: see [`Storage`].
+pub struct Live<'obj> {
+    skel: TlsdumpSkel<'obj>,
+    links: Vec<Link>,
+    buffer: Buffer,
+    plan: Plan,
+    proc: PathBuf,
+    stop: Arc<AtomicBool>,
+    known: HashSet<MountNs>,
+    preamble: Vec<u8>,
+    clock_due: Option<Instant>,
+    counters: Counters,
+    /// `lost_bytes` when the sessions' totals were last told.
+    told_lost: u64,
+    ended: bool,
+}
+
+/// Room for the loaded object, in the caller's frame.
+pub type Storage = MaybeUninit<OpenObject>;
+
+impl fmt::Debug for Live<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("links", &self.links.len()).field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+impl<'obj> Live<'obj> {
+    /// Loads and attaches; when this returns, every later call of the target is seen.
+    ///
+    /// # Errors
+    /// The kernel lacks something that is needed, or refuses.
+    pub fn new(storage: &'obj mut Storage, options: &Options) -> anyhow::Result<Self> {
+        let features = Features::ask()?;
+        let witness = choose_witness(&features, options)?;
+        let plan = Plan::new(&features, witness, options)?;
+        let skel = load::load(storage, &plan, options)?;
+        let buffer = if plan.ring {
+            Buffer::ring(&skel.maps.events)?
+        } else {
+            Buffer::perf(&skel.maps.events, load::perf_pages(options.buffer_bytes))?
+        };
+        let mut live = Self {
+            skel,
+            links: Vec::new(),
+            buffer,
+            plan,
+            proc: options.proc.clone(),
+            stop: Arc::clone(&options.stop),
+            known: HashSet::new(),
+            preamble: Vec::new(),
+            clock_due: None,
+            counters: Counters::default(),
+            told_lost: 0,
+            ended: false,
+        };
+        live.tell_start(options);
+        live.attach(options)?;
+        Ok(live)
+    }
+
+    /// `ring buffer` or `perf buffer`.
+    #[must_use]
+    pub fn transport(&self) -> &'static str {
+        if self.plan.ring { "ring buffer" } else { "perf buffer" }
+    }
+
+    fn attach(&mut self, options: &Options) -> anyhow::Result<()> {
+        self.links.push(attach::exit(&self.skel)?);
+        self.learn_namespaces(options)?;
+        let witness = attach::witness(&self.skel, &self.plan)
+            .with_context(|| format!("cannot watch sockets by {:?}", self.plan.witness))?;
+        self.links.extend(witness);
+        for (found, id) in options.libraries.iter().zip(1..) {
+            self.links.extend(attach::library(&self.skel, &self.plan, found, id)?);
+        }
+        Ok(())
+    }
+
+    /// Where the kernel doesn't tell user space the never-reused id of a namespace, a thread of ours goes in
+    /// and shows it to [`attach::exit`]'s program.
+    fn learn_namespaces(&self, options: &Options) -> anyhow::Result<()> {
+        for ns in options.filter.mntns.iter().filter(|ns| ns.id == 0) {
+            let process = target::in_namespace(&self.proc, ns.number)?;
+            let Some(pid) = process.first().map(|p| p.pid) else { continue };
+            target::learn_in_namespace(&self.proc, pid)
+                .with_context(|| format!("cannot enter mount namespace {}", ns.number))?;
+        }
+        Ok(())
+    }
+
+    fn tell_start(&mut self, options: &Options) {
+        let start = Start {
+            application: concat!("tlsdump ", env!("CARGO_PKG_VERSION")).into(),
+            os: sys::os_text().into(),
+            command: command_line().into(),
+        };
+        wire::encode(&Event::Start(start), &mut self.preamble);
+        for (found, id) in options.libraries.iter().zip(1..) {
+            let path = found.path.to_string_lossy();
+            let version = Cow::from(found.version.as_str());
+            wire::encode(&Event::Library(Library { id, path, version }), &mut self.preamble);
+        }
+        for container in &options.containers {
+            self.known.insert(container.mntns);
+            wire::encode(&Event::Container(container.clone()), &mut self.preamble);
+        }
+    }
+
+    /// Appends the kernel's records, each container's name before its first record, and before the end of a
+    /// process what its sessions lost at their end.
+    fn pass_on(&mut self, records: &[u8], batch: &mut Vec<u8>) -> anyhow::Result<()> {
+        for record in Records::new(records) {
+            match wire::glance(record) {
+                Some(Glance::Session(task)) => self.name_container(&task, batch),
+                Some(Glance::Exit(task)) => self.tell_totals(Some(&task), batch)?,
+                None => {}
+            }
+            batch.extend_from_slice(record);
+        }
+        Ok(())
+    }
+
+    fn name_container(&mut self, task: &Task, batch: &mut Vec<u8>) {
+        if self.known.len() < CONTAINERS_MAX && self.known.insert(task.mntns) {
+            let (name, description) = target::describe(&self.proc, task.pid, task.mntns.number);
+            let container = Container { mntns: task.mntns, name: name.into(), description: description.into() };
+            wire::encode(&Event::Container(container), batch);
+        }
+    }
+
+    /// If bytes were lost since the last time, tells how many the sessions moved in all: those of a process
+    /// that has ended, or, when the probes are gone, all. (A session that is in use can't be asked: its
+    /// totals are ahead of its records.)
+    fn tell_totals(&mut self, of: Option<&Task>, batch: &mut Vec<u8>) -> anyhow::Result<()> {
+        self.counters = self.read_counters()?;
+        if self.counters.lost_bytes == self.told_lost {
+            return Ok(());
+        }
+        if of.is_none() {
+            self.told_lost = self.counters.lost_bytes;
+        }
+        let at = sys::clocks().mono;
+        for key in self.skel.maps.sessions.keys() {
+            let Some(value) = self.skel.maps.sessions.lookup(&key, MapFlags::ANY)? else { continue };
+            let Ok(totals) = wire::decode_session(&value, at) else { continue };
+            let task = totals.context.task;
+            let wanted = of.is_none_or(|of| (of.pid, of.start_ns) == (task.pid, task.start_ns));
+            if wanted && totals.totals != [0, 0] {
+                wire::encode(&Event::Totals(totals), batch);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_counters(&self) -> anyhow::Result<Counters> {
+        let key = 0u32.to_le_bytes();
+        let per_cpu = self.skel.maps.counters.lookup_percpu(&key, MapFlags::ANY)?;
+        let mut sum = Counters::default();
+        for value in per_cpu.unwrap_or_default() {
+            sum.add(&wire::decode_counters(&value).context("the kernel's counters are not as expected")?);
+        }
+        Ok(sum)
+    }
+
+    fn tell_clock(&mut self, batch: &mut Vec<u8>) -> anyhow::Result<()> {
+        self.counters = self.read_counters()?;
+        wire::encode(&Event::Clock(sys::clocks()), batch);
+        wire::encode(&Event::Counters(self.counters), batch);
+        self.clock_due = Some(Instant::now() + CLOCK_INTERVAL);
+        Ok(())
+    }
+
+    /// Detaches, and reads what is still on its way.
+    fn end(&mut self, batch: &mut Vec<u8>) -> anyhow::Result<()> {
+        self.links.clear();
+        loop {
+            let mut records = Vec::new();
+            self.buffer.read(Duration::ZERO, &mut records)?;
+            if records.is_empty() {
+                break;
+            }
+            self.pass_on(&records, batch)?;
+        }
+        self.tell_totals(None, batch)?;
+        self.tell_clock(batch)?;
+        self.ended = true;
+        Ok(())
+    }
+}
+
+impl Source for Live<'_> {
+    fn fill(&mut self, batch: &mut Vec<u8>) -> anyhow::Result<State> {
+        if self.ended {
+            return Ok(State::End);
+        }
+        batch.append(&mut self.preamble);
+        if self.clock_due.is_none_or(|due| Instant::now() >= due) {
+            self.tell_clock(batch)?;
+        }
+        if self.stop.load(Ordering::Relaxed) {
+            self.end(batch)?;
+            return Ok(State::End);
+        }
+        let mut records = Vec::new();
+        self.buffer.read(WAIT, &mut records)?;
+        self.pass_on(&records, batch)?;
+        Ok(State::Open)
+    }
+}
+
+/// The first kind of witness that the kernel takes.
+fn choose_witness(features: &Features, options: &Options) -> anyhow::Result<Witness> {
+    if options.witness != Witness::Auto {
+        return Ok(options.witness);
+    }
+    if features.socket_tracepoints {
+        return Ok(Witness::Tracepoint);
+    }
+    if features.fentry && try_witness(features, Witness::Fentry, options) {
+        return Ok(Witness::Fentry);
+    }
+    Ok(Witness::Kprobe)
+}
+
+/// Loads and attaches a witness of that kind, and lets go of it again.
+fn try_witness(features: &Features, witness: Witness, options: &Options) -> bool {
+    let mut storage = Storage::uninit();
+    Plan::new(features, witness, options)
+        .and_then(|plan| {
+            let skel = load::load(&mut storage, &plan, options)?;
+            attach::witness(&skel, &plan).map(drop)
+        })
+        .is_ok()
+}
+
+fn command_line() -> String {
+    std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
