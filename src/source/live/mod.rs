@@ -3,6 +3,7 @@
 mod attach;
 mod buffer;
 mod kernel;
+mod layout;
 mod load;
 mod skel;
 

@@ -1,0 +1,209 @@
+//! Record bytes → events. Nothing here trusts the bytes: a recorded stream may be damaged or made up.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use crate::event::{
+    Clock, Close, CloseReason, Comm, Conn, Container, Context, Counters, Data, Dir, Event, Exit, How, Library,
+    MountNs, Role, Session, Start, Task, Totals, Tuple,
+};
+
+use super::{
+    DecodeError, HEADER_BYTES, KIND_CLOCK, KIND_CLOSE, KIND_CONTAINER, KIND_COUNTERS, KIND_DATA, KIND_EXIT,
+    KIND_LIBRARY, KIND_START, KIND_TOTALS, TASK_IN_CONTEXT, TASK_IN_EXIT, record_size,
+};
+
+/// What one whole record says.
+///
+/// # Errors
+/// The record is damaged, or of a kind from a later version.
+pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
+    if record_size(record) != Some(record.len()) {
+        return Err(DecodeError::Length);
+    }
+    let mut r = Reader { rest: &record[4..] };
+    let kind = r.u16()?;
+    r.u16()?;
+    let event = match kind {
+        KIND_DATA => Event::Data(r.data()?),
+        KIND_CLOSE => Event::Close(r.close()?),
+        KIND_EXIT => Event::Exit(Exit { at: r.u64()?, task: r.task()? }),
+        KIND_START => Event::Start(Start { application: r.text()?, os: r.text()?, command: r.text()? }),
+        KIND_CLOCK => Event::Clock(Clock { mono: r.u64()?, wall: r.u64()? }),
+        KIND_LIBRARY => Event::Library(Library { id: r.u32()?, path: r.text()?, version: r.text()? }),
+        KIND_CONTAINER => Event::Container(Container {
+            mntns: MountNs { id: r.u64()?, number: r.u32()? },
+            name: r.text()?,
+            description: r.text()?,
+        }),
+        KIND_COUNTERS => Event::Counters(r.counters()?),
+        KIND_TOTALS => Event::Totals(Totals { context: r.context()?, totals: [r.u64()?, r.u64()?] }),
+        other => return Err(DecodeError::Kind(other)),
+    };
+    if r.rest.is_empty() { Ok(event) } else { Err(DecodeError::Length) }
+}
+
+/// Whose a record of the kernel's is, at a glance: without decoding the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Glance {
+    /// About a session of this task.
+    Session(Task),
+    /// The end of this process.
+    Exit(Task),
+}
+
+/// Looks only at the task of a record; `None` for records that have none.
+#[must_use]
+pub fn glance(record: &[u8]) -> Option<Glance> {
+    let kind = u16::from_le_bytes([*record.get(4)?, *record.get(5)?]);
+    let task = |begin| Reader { rest: record.get(begin..).unwrap_or_default() }.task().ok();
+    match kind {
+        KIND_DATA | KIND_CLOSE => task(TASK_IN_CONTEXT).map(Glance::Session),
+        KIND_EXIT => task(TASK_IN_EXIT).map(Glance::Exit),
+        _ => None,
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::Length)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (bytes, rest) = self.rest.split_first_chunk::<N>().ok_or(DecodeError::Length)?;
+        self.rest = rest;
+        Ok(*bytes)
+    }
+
+    fn u8(&mut self) -> Result<u8, DecodeError> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn u16(&mut self) -> Result<u16, DecodeError> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn text(&mut self) -> Result<Cow<'a, str>, DecodeError> {
+        let len = self.u32()? as usize;
+        Ok(String::from_utf8_lossy(self.bytes(len)?))
+    }
+
+    fn data(&mut self) -> Result<Data<'a>, DecodeError> {
+        let context = self.context()?;
+        let offset = self.u64()?;
+        let len = self.u32()? as usize;
+        let dir = match self.u32()? {
+            0 => Dir::Out,
+            1 => Dir::In,
+            _ => return Err(DecodeError::Value("direction")),
+        };
+        // So that no later sum of an offset and a length can overflow.
+        if offset > u64::MAX / 2 {
+            return Err(DecodeError::Value("offset"));
+        }
+        Ok(Data { context, dir, offset, bytes: self.bytes(len)? })
+    }
+
+    fn close(&mut self) -> Result<Close, DecodeError> {
+        let context = self.context()?;
+        let totals = [self.u64()?, self.u64()?];
+        let reason = match self.u32()? {
+            1 => CloseReason::Shutdown,
+            2 => CloseReason::Free,
+            _ => return Err(DecodeError::Value("reason")),
+        };
+        self.u32()?;
+        Ok(Close { context, reason, totals })
+    }
+
+    fn context(&mut self) -> Result<Context, DecodeError> {
+        let at = self.u64()?;
+        let session = Session { id: self.u64()?, number: self.u32()?, library: self.u32()? };
+        Ok(Context { at, session, task: self.task()?, conn: self.conn()? })
+    }
+
+    fn task(&mut self) -> Result<Task, DecodeError> {
+        let (pid, tid, uid, number) = (self.u32()?, self.u32()?, self.u32()?, self.u32()?);
+        let mntns = MountNs { number, id: self.u64()? };
+        Ok(Task { pid, tid, uid, mntns, start_ns: self.u64()?, comm: Comm(self.array()?) })
+    }
+
+    fn conn(&mut self) -> Result<Conn, DecodeError> {
+        let family = self.u8()?;
+        let how = match self.u8()? {
+            0 => How::Unknown,
+            1 => How::Fd,
+            2 => How::Nested,
+            _ => return Err(DecodeError::Value("address source")),
+        };
+        let role = match self.u8()? {
+            0 => Role::Unknown,
+            1 => Role::Client,
+            2 => Role::Server,
+            _ => return Err(DecodeError::Value("role")),
+        };
+        self.u8()?;
+        let (local_port, remote_port, netns) = (self.u16()?, self.u16()?, self.u32()?);
+        self.u32()?;
+        let (local, remote) = (self.array::<16>()?, self.array::<16>()?);
+        let tuple = match family {
+            0 => None,
+            4 => Some((v4(local), v4(remote))),
+            6 => Some((IpAddr::from(local).to_canonical(), IpAddr::from(remote).to_canonical())),
+            _ => return Err(DecodeError::Value("address family")),
+        };
+        let tuple =
+            tuple.map(|(local, remote)| Tuple { local, local_port, remote, remote_port, netns });
+        Ok(Conn { tuple, how, role })
+    }
+
+    fn counters(&mut self) -> Result<Counters, DecodeError> {
+        Ok(Counters {
+            moved_bytes: self.u64()?,
+            captured_bytes: self.u64()?,
+            lost_bytes: self.u64()?,
+            lost_records: self.u64()?,
+            unreadable: self.u64()?,
+            lost_calls: self.u64()?,
+            socket_conflicts: self.u64()?,
+        })
+    }
+}
+
+fn v4(bytes: [u8; 16]) -> IpAddr {
+    let [a, b, c, d, ..] = bytes;
+    IpAddr::from([a, b, c, d])
+}
+
+/// Turns an entry of the kernel's map of sessions (`struct session` of `bpf/abi.h`) into what it tells.
+///
+/// # Errors
+/// The bytes are not such an entry.
+pub fn decode_session(value: &[u8], at: u64) -> Result<Totals, DecodeError> {
+    let mut r = Reader { rest: value.get(HEADER_BYTES..).ok_or(DecodeError::Length)? };
+    let context = r.context()?;
+    let totals = [r.u64()?, r.u64()?];
+    Ok(Totals { context: Context { at, ..context }, totals })
+}
+
+/// Turns one CPU's entry of the kernel's map of counters (`struct counters` of `bpf/abi.h`) into events' form.
+///
+/// # Errors
+/// The bytes are not such an entry.
+pub fn decode_counters(value: &[u8]) -> Result<Counters, DecodeError> {
+    Reader { rest: value }.counters()
+}
