@@ -3,16 +3,13 @@
 //! The format is in `docs/stream-format.md`: a header of 16 bytes (magic, version), then blocks, each of them
 //! its length, the CRC-32 of its contents, and whole records as in [`crate::wire`].
 
-use std::io::ErrorKind;
-use std::io::Read;
-use std::io::Write;
+use std::io::{self, ErrorKind, Read, Write};
 
-use anyhow::Context as _;
-use anyhow::bail;
-use anyhow::ensure;
+use anyhow::{Context as _, bail, ensure};
 
-use super::Source;
-use super::State;
+use crate::wire::Records;
+
+use super::{Source, State};
 
 /// First bytes of a recorded stream. The line end and the 0x1A show damage by text conversion.
 const MAGIC: [u8; 8] = *b"TLSDUMP\x1a";
@@ -53,24 +50,23 @@ impl<S: Source, W: Write> Source for Tee<S, W> {
     }
 }
 
-/// Writes records as blocks, none of them cutting a record, each flushed so that a reader sees it at once.
-fn write_blocks(out: &mut impl Write, mut records: &[u8]) -> std::io::Result<()> {
+/// Writes whole records as blocks, none of them cutting a record, and flushes, so that a reader sees them.
+fn write_blocks(out: &mut impl Write, mut records: &[u8]) -> io::Result<()> {
     while !records.is_empty() {
         let mut len = 0;
-        while let Some(size) = crate::wire::record_size(&records[len..]) {
-            if len + size > BLOCK_BYTES_MAX || len + size > records.len() {
+        for record in Records::new(records) {
+            if len + record.len() > BLOCK_BYTES_MAX {
                 break;
             }
-            len += size;
+            len += record.len();
         }
-        debug_assert!(len > 0, "a source gives whole records");
+        if len == 0 {
+            return Err(io::Error::other("a source gave something that is no record"));
+        }
         let (block, rest) = records.split_at(len);
         out.write_all(&(len as u32).to_le_bytes())?;
         out.write_all(&crc32fast::hash(block).to_le_bytes())?;
         out.write_all(block)?;
-        if len == 0 {
-            break;
-        }
         records = rest;
     }
     out.flush()
@@ -149,4 +145,95 @@ fn read_up_to(input: &mut impl Read, buffer: &mut [u8]) -> anyhow::Result<usize>
         }
     }
     Ok(got)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Clock, Event};
+    use crate::wire;
+
+    /// Gives its batches one after another.
+    struct Batches(Vec<Vec<u8>>);
+
+    impl Source for Batches {
+        fn fill(&mut self, batch: &mut Vec<u8>) -> anyhow::Result<State> {
+            if self.0.is_empty() {
+                return Ok(State::End);
+            }
+            batch.extend(self.0.remove(0));
+            Ok(State::Open)
+        }
+    }
+
+    fn batches() -> Vec<Vec<u8>> {
+        let batch = |records: u64| {
+            let mut batch = Vec::new();
+            (0..records).for_each(|n| wire::encode(&Event::Clock(Clock { mono: n, wall: records }), &mut batch));
+            batch
+        };
+        vec![batch(1), batch(0), batch(3), batch(60_000)]
+    }
+
+    fn drain(source: &mut impl Source) -> (Vec<u8>, anyhow::Result<()>) {
+        let mut all = Vec::new();
+        loop {
+            match source.fill(&mut all) {
+                Ok(State::Open) => {}
+                Ok(State::End) => return (all, Ok(())),
+                Err(error) => return (all, Err(error)),
+            }
+        }
+    }
+
+    fn recorded() -> Vec<u8> {
+        let mut file = Vec::new();
+        let (passed, result) = drain(&mut Tee::new(Batches(batches()), &mut file).unwrap());
+        result.unwrap();
+        assert_eq!(passed, batches().concat());
+        file
+    }
+
+    #[test]
+    fn what_was_recorded_is_replayed() {
+        let file = recorded();
+        let (replayed, result) = drain(&mut Replay::new(file.as_slice()).unwrap());
+        result.unwrap();
+        assert_eq!(replayed, batches().concat());
+    }
+
+    #[test]
+    fn a_shortened_file_gives_its_whole_blocks_and_an_error() {
+        let file = recorded();
+        let whole = batches().concat();
+        for len in [17, 23, 24, 30, 47, file.len() / 2, file.len() - 1] {
+            let (replayed, result) = drain(&mut Replay::new(&file[..len]).unwrap());
+            assert!(whole.starts_with(&replayed));
+            assert_eq!(replayed.len() % 24, 0, "only whole records");
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(&format!("cut short at byte {len}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_block_is_not_given() {
+        let mut file = recorded();
+        file[16 + 8 + 10] ^= 1;
+        let (replayed, result) = drain(&mut Replay::new(file.as_slice()).unwrap());
+        assert!(replayed.is_empty());
+        assert!(result.unwrap_err().to_string().contains("damaged at byte 16"));
+        file[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
+        let (_, result) = drain(&mut Replay::new(file.as_slice()).unwrap());
+        assert!(result.unwrap_err().to_string().contains("a block of 4294967295 bytes"));
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        for file in [&b""[..], b"TLSDUMP", &[0x0a, 0x0d, 0x0d, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]] {
+            assert!(Replay::new(file).unwrap_err().to_string().contains("not a stream recorded by tlsdump"));
+        }
+        let mut later = recorded();
+        later[8] = 2;
+        assert!(Replay::new(later.as_slice()).unwrap_err().to_string().contains("version 2"));
+    }
 }

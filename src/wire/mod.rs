@@ -99,3 +99,140 @@ impl<'a> Iterator for Records<'a> {
         Some(record)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use proptest::prelude::{any, prop, proptest};
+
+    use super::*;
+    use crate::event::{
+        Clock, Close, CloseReason, Comm, Conn, Container, Context, Counters, Data, Dir, Event, Exit, How,
+        Library, MountNs, Role, Session, Start, Task, Totals, Tuple,
+    };
+
+    fn context(tuple: Option<Tuple>) -> Context {
+        let task = Task {
+            pid: 10,
+            tid: 11,
+            uid: 1000,
+            mntns: MountNs { number: 4_026_532_573, id: 77 },
+            start_ns: 5,
+            comm: Comm(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0"),
+        };
+        let how = if tuple.is_some() { How::Nested } else { How::Unknown };
+        let session = Session { id: 1 << 60, number: 3, library: 2 };
+        Context { at: 9, session, task, conn: Conn { tuple, how, role: Role::Server } }
+    }
+
+    fn tuple(local: &str, remote: &str) -> Option<Tuple> {
+        let address = |text: &str| text.parse().unwrap();
+        let (local, remote) = (address(local), address(remote));
+        Some(Tuple { local, local_port: 443, remote, remote_port: 50_000, netns: 1 })
+    }
+
+    fn every_kind() -> Vec<Event<'static>> {
+        let v4 = context(tuple("10.0.0.1", "10.0.0.2"));
+        let v6 = context(tuple("fd00::1", "::1"));
+        let text = Cow::Borrowed;
+        let counters = Counters { moved_bytes: 1, captured_bytes: 2, socket_conflicts: 7, ..Counters::default() };
+        vec![
+            Event::Start(Start { application: text("tlsdump"), os: text("Linux"), command: text("a -b") }),
+            Event::Clock(Clock { mono: 1, wall: 2 }),
+            Event::Library(Library { id: 1, path: text("/lib/libssl.so.3"), version: text("OpenSSL 3") }),
+            Event::Container(Container { mntns: v4.task.mntns, name: text("web"), description: text("") }),
+            Event::Data(Data { context: v4, dir: Dir::Out, offset: 1 << 33, bytes: b"GET / HTTP/1.1" }),
+            Event::Data(Data { context: v6, dir: Dir::In, offset: 0, bytes: b"" }),
+            Event::Data(Data { context: context(None), dir: Dir::In, offset: 0, bytes: b"x" }),
+            Event::Close(Close { context: v4, reason: CloseReason::Shutdown, totals: [1, 2] }),
+            Event::Close(Close { context: v6, reason: CloseReason::Free, totals: [3, 4] }),
+            Event::Totals(Totals { context: v4, totals: [u64::MAX, 0] }),
+            Event::Exit(Exit { at: 1, task: v4.task }),
+            Event::Counters(counters),
+        ]
+    }
+
+    #[test]
+    fn every_event_comes_back_as_it_was() {
+        let events = every_kind();
+        let mut stream = Vec::new();
+        events.iter().for_each(|event| encode(event, &mut stream));
+        let mut records = Records::new(&stream);
+        let back: Vec<_> = records.by_ref().map(|record| decode(record).unwrap()).collect();
+        assert_eq!(back, events);
+        assert!(records.rest().is_empty());
+    }
+
+    #[test]
+    fn ipv4_mapped_addresses_are_ipv4() {
+        let mut record = Vec::new();
+        let context = context(tuple("::ffff:127.0.0.1", "::ffff:10.1.2.3"));
+        encode(&Event::Data(Data { context, dir: Dir::Out, offset: 0, bytes: b"" }), &mut record);
+        let Ok(Event::Data(data)) = decode(&record) else { panic!("not data") };
+        assert_eq!(data.context.conn.tuple, tuple("127.0.0.1", "10.1.2.3"));
+    }
+
+    #[test]
+    fn every_shortened_record_is_refused() {
+        for event in every_kind() {
+            let mut record = Vec::new();
+            encode(&event, &mut record);
+            for len in 0..record.len() {
+                assert_eq!(decode(&record[..len]), Err(DecodeError::Length), "{event:?}");
+                let mut shortened = record[..len].to_vec();
+                if let Some(size) = shortened.first_chunk_mut::<4>() {
+                    *size = (len as u32).to_le_bytes();
+                    assert!(decode(&shortened).is_err(), "{event:?} cut to {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_glance_shows_whose_a_record_is() {
+        for event in every_kind() {
+            let mut record = Vec::new();
+            encode(&event, &mut record);
+            let expected = match &event {
+                Event::Data(data) => Some(Glance::Session(data.context.task)),
+                Event::Close(close) => Some(Glance::Session(close.context.task)),
+                Event::Exit(exit) => Some(Glance::Exit(exit.task)),
+                _ => None,
+            };
+            assert_eq!(glance(&record), expected);
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_can_be_told_from_damage() {
+        assert_eq!(decode(&[8, 0, 0, 0, 99, 0, 0, 0]), Err(DecodeError::Kind(99)));
+        assert_eq!(decode(&[9, 0, 0, 0, 99, 0, 0, 0]), Err(DecodeError::Length));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(mut bytes: Vec<u8>, kind in 0u16..24, keep: bool) {
+            if keep && bytes.len() >= HEADER_BYTES {
+                let size = bytes.len() as u32;
+                bytes[..4].copy_from_slice(&size.to_le_bytes());
+                bytes[4..6].copy_from_slice(&kind.to_le_bytes());
+            }
+            let _ = decode(&bytes);
+            let _ = glance(&bytes);
+            let _ = decode_session(&bytes, 0);
+            assert!(Records::new(&bytes).map(<[u8]>::len).sum::<usize>() <= bytes.len());
+        }
+
+        #[test]
+        fn a_flipped_bit_never_makes_it_panic(at in any::<prop::sample::Index>(), bit in 0u8..8) {
+            for event in every_kind() {
+                let mut record = Vec::new();
+                encode(&event, &mut record);
+                let at = at.index(record.len());
+                record[at] ^= 1 << bit;
+                let _ = decode(&record);
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Records → output: each record decoded, put in its place in its flow, drawn, written.
+
+use std::io::{self, Stdout};
+
+use anyhow::Context as _;
+
+use crate::event::{Counters, Event};
+use crate::file::{Summary, Writer, sink};
+use crate::flow::{FlowStats, FlowTable, Limits, Segment};
+use crate::frame::{self, Encoder, Frame};
+use crate::names::Names;
+use crate::text::Text;
+use crate::wire::{self, Records};
+
+/// What comes out, and when that is enough.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// The capture file.
+    pub file: Option<Writer<sink::Output>>,
+    /// The readable dump.
+    pub text: Option<Text<Stdout>>,
+    /// Packets after which to stop; where there is no file, segments of the dump.
+    pub count: Option<u64>,
+    /// Flush after each packet.
+    pub flush_each: bool,
+}
+
+/// Whether more records are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Yes.
+    More,
+    /// No: the count is reached, or nobody reads any more.
+    Enough,
+}
+
+/// What was done, for the closing line.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    /// Packets written, or segments shown.
+    pub packets: u64,
+    /// Records that could not be decoded.
+    pub damaged: u64,
+    /// Of the flow stage.
+    pub flows: FlowStats,
+    /// Of the kernel side, as last told.
+    pub counters: Counters,
+}
+
+/// All stages after the source. Reads no clock and no file: the same records give the same bytes.
+#[derive(Debug)]
+pub struct Pipeline {
+    names: Names,
+    flows: FlowTable<frame::State>,
+    drawing: Drawing,
+    damaged: u64,
+    counters: Option<Counters>,
+}
+
+/// The stages that a segment passes through; apart from the flow table, which lends it the flow's state.
+#[derive(Debug)]
+struct Drawing {
+    encoder: Encoder,
+    outputs: Outputs,
+    packets: u64,
+    stop: Option<Stop>,
+}
+
+#[derive(Debug)]
+enum Stop {
+    Counted,
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Pipeline {
+    /// Nothing is written yet.
+    #[must_use]
+    pub fn new(outputs: Outputs) -> Self {
+        Self {
+            names: Names::default(),
+            flows: FlowTable::new(Limits::default()),
+            drawing: Drawing { encoder: Encoder::default(), outputs, packets: 0, stop: None },
+            damaged: 0,
+            counters: None,
+        }
+    }
+
+    /// Takes whole records, one after another.
+    ///
+    /// # Errors
+    /// The output's.
+    pub fn records(&mut self, batch: &[u8]) -> anyhow::Result<Progress> {
+        for record in Records::new(batch) {
+            match wire::decode(record) {
+                Ok(event) => self.event(&event),
+                Err(_) => self.damaged += 1,
+            }
+            if self.drawing.stop.is_some() {
+                break;
+            }
+        }
+        self.drawing.progress()
+    }
+
+    fn event(&mut self, event: &Event<'_>) {
+        self.names.learn(event);
+        if let Event::Counters(counters) = event {
+            self.counters = Some(*counters);
+        }
+        let (drawing, names) = (&mut self.drawing, &self.names);
+        self.flows.push(event, &mut |segment| drawing.segment(segment, names));
+    }
+
+    /// Sees to it that all that was taken is with its reader.
+    ///
+    /// # Errors
+    /// The output's.
+    pub fn flush(&mut self) -> anyhow::Result<Progress> {
+        if self.drawing.stop.is_none()
+            && let Err(error) = self.drawing.flush(&self.names)
+        {
+            self.drawing.stop = Some(Stop::Failed(error));
+        }
+        self.drawing.progress()
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report {
+            packets: self.drawing.packets,
+            damaged: self.damaged,
+            flows: *self.flows.stats(),
+            counters: self.counters.unwrap_or_default(),
+        }
+    }
+
+    /// Writes what is still held back and the end of the file.
+    ///
+    /// # Errors
+    /// The output's; that nobody reads any more is none.
+    pub fn finish(mut self) -> anyhow::Result<Report> {
+        let (drawing, names) = (&mut self.drawing, &self.names);
+        if drawing.stop.is_none() {
+            self.flows.finish(&mut |segment| drawing.segment(segment, names));
+        }
+        let report = self.report();
+        if self.drawing.progress()? == Progress::Enough && self.drawing.is_broken() {
+            return Ok(report);
+        }
+        let ended = self.drawing.end(&self.names, self.counters.as_ref());
+        match ended {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("the capture is not whole"),
+            _ => Ok(report),
+        }
+    }
+}
+
+impl Drawing {
+    fn segment(&mut self, segment: Segment<'_, frame::State>, names: &Names) {
+        if self.stop.is_none() {
+            self.stop = self.draw(segment, names).err();
+        }
+    }
+
+    fn draw(&mut self, segment: Segment<'_, frame::State>, names: &Names) -> Result<(), Stop> {
+        let Outputs { file, text, count, flush_each } = &mut self.outputs;
+        if let Some(text) = text {
+            text.segment(&segment, names)?;
+            if *flush_each {
+                text.flush()?;
+            }
+        }
+        let packets = &mut self.packets;
+        let Some(file) = file else {
+            return counted(packets, *count);
+        };
+        self.encoder.segment(segment, &mut |frame: &Frame<'_>| {
+            file.frame(frame, names)?;
+            if *flush_each {
+                file.flush()?;
+            }
+            counted(packets, *count)
+        })
+    }
+
+    fn flush(&mut self, names: &Names) -> io::Result<()> {
+        if let Some(file) = &mut self.outputs.file {
+            file.begin(names)?;
+            file.flush()?;
+        }
+        self.outputs.text.as_mut().map_or(Ok(()), Text::flush)
+    }
+
+    fn end(&mut self, names: &Names, counters: Option<&Counters>) -> io::Result<Summary> {
+        if let Some(text) = &mut self.outputs.text {
+            text.flush()?;
+        }
+        self.outputs.file.take().map_or(Ok(Summary::default()), |file| file.finish(names, counters))
+    }
+
+    /// A reader that has gone away is a reason to stop, not a failure.
+    fn is_broken(&self) -> bool {
+        matches!(&self.stop, Some(Stop::Failed(error)) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    fn progress(&mut self) -> anyhow::Result<Progress> {
+        if self.is_broken() {
+            return Ok(Progress::Enough);
+        }
+        match self.stop.take() {
+            None => Ok(Progress::More),
+            Some(Stop::Counted) => {
+                self.stop = Some(Stop::Counted);
+                Ok(Progress::Enough)
+            }
+            Some(Stop::Failed(error)) => Err(error.into()),
+        }
+    }
+}
+
+fn counted(packets: &mut u64, count: Option<u64>) -> Result<(), Stop> {
+    *packets += 1;
+    if count.is_some_and(|count| *packets >= count) { Err(Stop::Counted) } else { Ok(()) }
+}
