@@ -3,7 +3,8 @@
  * A thread can be inside several (TLS inside TLS: a proxy's session is written by the inner one's), so each
  * thread has a small stack of them. A call and its return belong together by the user stack pointer: two
  * calls that are both alive cannot have the same one, so a repeated entry (two probes on one call) or one
- * left by longjmp() is overwritten, and a second return finds nothing. */
+ * left by longjmp() is overwritten, and a second return finds nothing. A hooked function that does its work by
+ * another (LibreSSL's SSL_read_ex calls SSL_read) is one call, the outer. */
 #ifndef TLSDUMP_CALL_H
 #define TLSDUMP_CALL_H
 
@@ -71,11 +72,19 @@ static __always_inline void call_enter(const struct call *call)
 		}
 	}
 	depth = c->depth;
-	for (u32 i = 0; i < CALL_DEPTH; i++)
-		if (i < c->depth && c->frames[i].sp == call->sp) {
+	for (u32 i = 0; i < CALL_DEPTH; i++) {
+		struct call *outer = &c->frames[i];
+
+		if (i >= c->depth)
+			break;
+		if (outer->sp == call->sp) {
 			depth = i;
 			break;
 		}
+		if (outer->ssl == call->ssl && outer->dir == call->dir && outer->buf == call->buf &&
+		    outer->sp > call->sp)
+			return;
+	}
 	if (depth >= CALL_DEPTH) {
 		COUNT(lost_calls, 1);
 		return;
