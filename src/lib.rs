@@ -6,6 +6,7 @@
 //! bpf → source (record) → wire (Event) → flow (Segment) → frame (Frame) → file (block) → sink
 //! ```
 
+pub mod arm;
 pub mod cli;
 pub mod config;
 pub mod event;
@@ -13,8 +14,10 @@ pub mod file;
 pub mod flow;
 pub mod frame;
 pub mod names;
+pub mod pipeline;
 pub mod probe;
 pub mod run;
+pub mod safe;
 pub mod source;
 pub mod stats;
 pub mod sys;

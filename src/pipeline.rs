@@ -6,9 +6,10 @@ use anyhow::Context as _;
 
 use crate::event::{Counters, Event};
 use crate::file::{Summary, Writer, sink};
-use crate::flow::{FlowStats, FlowTable, Limits, Segment};
+use crate::flow::{FlowTable, Limits, Segment};
 use crate::frame::{self, Encoder, Frame};
 use crate::names::Names;
+use crate::stats::Report;
 use crate::text::Text;
 use crate::wire::{self, Records};
 
@@ -32,19 +33,6 @@ pub enum Progress {
     More,
     /// No: the count is reached, or nobody reads any more.
     Enough,
-}
-
-/// What was done, for the closing line.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Report {
-    /// Packets written, or segments shown.
-    pub packets: u64,
-    /// Records that could not be decoded.
-    pub damaged: u64,
-    /// Of the flow stage.
-    pub flows: FlowStats,
-    /// Of the kernel side, as last told.
-    pub counters: Counters,
 }
 
 /// All stages after the source. Reads no clock and no file: the same records give the same bytes.
@@ -156,7 +144,9 @@ impl Pipeline {
         }
         let ended = self.drawing.end(&self.names, self.counters.as_ref());
         match ended {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("the capture is not whole"),
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(error).context("the capture is not whole")
+            }
             _ => Ok(report),
         }
     }

@@ -1,1 +1,187 @@
-//! Wiring: source, pipeline, output, stop.
+//! Wiring: the source on one thread, all other stages on another, a bounded queue between them.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use flume::{Receiver, RecvTimeoutError, Sender};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+
+use crate::arm;
+use crate::config::{Config, Input, Output, Place, Verbosity};
+use crate::file::{self, Writer, sink};
+use crate::pipeline::{Outputs, Pipeline, Progress};
+use crate::source::live::{Live, Storage};
+use crate::source::stream::{Replay, Tee};
+use crate::source::{Source, State};
+use crate::stats::Report;
+use crate::text::Text;
+
+/// Batches between the threads. When the queue is full the source waits, and what the kernel's buffer can't
+/// hold meanwhile is lost and counted there.
+const QUEUE_BATCHES: usize = 16;
+/// How often the consuming thread looks up when nothing comes.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// Does what the command line says, until its end, a signal or an error.
+///
+/// # Errors
+/// What went wrong, in one line with its causes.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let signals = Signals::install()?;
+    let run = Run { signals, verbosity: config.verbosity };
+    match &config.input {
+        Input::Replay(place) => {
+            let name = place_name(place, "standard input");
+            let source = open_input(place).and_then(Replay::new).with_context(|| name.clone())?;
+            let report = run.drive(source, open_outputs(&config.output)?).context(name)?;
+            run.close(&report);
+        }
+        Input::Live(live) => {
+            let mut options = arm::prepare(live, run.verbosity)?;
+            options.stop = Arc::clone(&run.signals.stop);
+            let outputs = open_outputs(&config.output)?;
+            let record = live.record.as_deref().map(create_record).transpose()?;
+            let mut storage = Storage::uninit();
+            let source = Live::new(&mut storage, &options)?;
+            run.say(&arm::armed(&options, source.transport()));
+            let report = match record {
+                Some(file) => run.drive(Tee::new(source, file)?, outputs),
+                None => run.drive(source, outputs),
+            }?;
+            run.close(&report);
+        }
+    }
+    Ok(())
+}
+
+/// What the process was asked by signals.
+struct Signals {
+    /// SIGINT, SIGTERM, SIGHUP: end cleanly.
+    stop: Arc<AtomicBool>,
+    /// SIGUSR1: print the counts.
+    print: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn install() -> anyhow::Result<Self> {
+        let signals = Self { stop: Arc::default(), print: Arc::default() };
+        for (signal, flag) in [
+            (SIGINT, &signals.stop),
+            (SIGTERM, &signals.stop),
+            (SIGHUP, &signals.stop),
+            (SIGUSR1, &signals.print),
+        ] {
+            signal_hook::flag::register(signal, Arc::clone(flag)).context("cannot handle signals")?;
+        }
+        Ok(signals)
+    }
+}
+
+struct Run {
+    signals: Signals,
+    verbosity: Verbosity,
+}
+
+impl Run {
+    /// Moves everything from the source to the outputs.
+    fn drive(&self, mut source: impl Source, outputs: Outputs) -> anyhow::Result<Report> {
+        let (sender, receiver) = flume::bounded(QUEUE_BATCHES);
+        let pipeline = Pipeline::new(outputs);
+        thread::scope(|scope| {
+            let consumer = scope.spawn(move || self.consume(pipeline, &receiver));
+            let read = self.produce(&mut source, &sender);
+            drop(sender);
+            let written = consumer.join().map_err(|_| anyhow!("the writing thread failed"))?;
+            // What can't be written matters more than what can't be read.
+            written.and_then(|report| read.map(|()| report))
+        })
+    }
+
+    fn produce(&self, source: &mut impl Source, sender: &Sender<Vec<u8>>) -> anyhow::Result<()> {
+        loop {
+            let mut batch = Vec::new();
+            let state = source.fill(&mut batch);
+            let consumed = batch.is_empty() || sender.send(batch).is_ok();
+            if state? == State::End || !consumed {
+                return Ok(());
+            }
+        }
+    }
+
+    fn consume(&self, mut pipeline: Pipeline, receiver: &Receiver<Vec<u8>>) -> anyhow::Result<Report> {
+        let result = self.consume_all(&mut pipeline, receiver);
+        self.signals.stop.store(true, Ordering::Relaxed);
+        result?;
+        pipeline.finish()
+    }
+
+    fn consume_all(&self, pipeline: &mut Pipeline, receiver: &Receiver<Vec<u8>>) -> anyhow::Result<()> {
+        loop {
+            match receiver.recv_timeout(IDLE) {
+                Ok(batch) => {
+                    if pipeline.records(&batch)? == Progress::Enough {
+                        return Ok(());
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            if receiver.is_empty() && pipeline.flush()? == Progress::Enough {
+                return Ok(());
+            }
+            if self.signals.print.swap(false, Ordering::Relaxed) {
+                self.close(&pipeline.report());
+            }
+        }
+    }
+
+    fn close(&self, report: &Report) {
+        self.say(&report.closing());
+        report.warnings().iter().for_each(|warning| self.say(warning));
+    }
+
+    /// Tells the user something on standard error, which may be closed.
+    fn say(&self, line: &str) {
+        if self.verbosity > Verbosity::Quiet {
+            let _ = writeln!(io::stderr(), "tlsdump: {line}");
+        }
+    }
+}
+
+fn open_outputs(output: &Output) -> anyhow::Result<Outputs> {
+    let options = file::Options { snaplen: output.snaplen };
+    let path = output.write.as_ref().map(|place| match place {
+        Place::Standard => Path::new("-"),
+        Place::File(path) => path,
+    });
+    Ok(Outputs {
+        file: path.map(sink::Output::open).transpose()?.map(|sink| Writer::new(sink, options)),
+        text: output.text.then(|| Text::new(io::stdout())),
+        count: output.count,
+        flush_each: output.packet_buffered,
+    })
+}
+
+fn place_name(place: &Place, standard: &str) -> String {
+    match place {
+        Place::Standard => standard.to_owned(),
+        Place::File(path) => path.display().to_string(),
+    }
+}
+
+fn open_input(place: &Place) -> anyhow::Result<Box<dyn Read>> {
+    Ok(match place {
+        Place::Standard => Box::new(io::stdin().lock()),
+        Place::File(path) => Box::new(BufReader::new(File::open(path)?)),
+    })
+}
+
+fn create_record(path: &Path) -> anyhow::Result<File> {
+    sink::create(path).with_context(|| format!("cannot write to {}", path.display()))
+}

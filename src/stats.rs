@@ -1,1 +1,68 @@
-//! Named counters of each stage, and the closing lines.
+//! The lines that tell what was done and what was lost.
+
+use crate::event::Counters;
+use crate::flow::FlowStats;
+
+/// What was done, from the kernel to the file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    /// Packets written, or segments shown.
+    pub packets: u64,
+    /// Records that could not be decoded.
+    pub damaged: u64,
+    /// Of the flow stage.
+    pub flows: FlowStats,
+    /// Of the kernel side, as last told.
+    pub counters: Counters,
+}
+
+impl Report {
+    /// The closing line: `24 packets captured, 0 events lost`.
+    #[must_use]
+    pub fn closing(&self) -> String {
+        let Self { packets, counters, .. } = self;
+        let mut line = format!("{packets} packets captured, {} events lost", counters.lost_records);
+        if counters.lost_bytes > 0 {
+            line += &format!(" ({} of {} bytes)", counters.lost_bytes, counters.moved_bytes);
+        }
+        line
+    }
+
+    /// One line for each thing that went wrong besides.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let Self { damaged, flows, counters, .. } = self;
+        let told = [
+            (counters.lost_records, "events found the kernel's buffer full: use a larger --buffer"),
+            (counters.lost_calls, "calls were not followed: more threads inside a call than are kept"),
+            (counters.unreadable, "chunks were not in memory when they were to be read"),
+            (
+                counters.socket_conflicts,
+                "uses of a socket inside a call did not fit the session's descriptor",
+            ),
+            (flows.unaddressed, "conversations have made-up addresses: their socket was not seen"),
+            (flows.evicted, "sessions were forgotten because there were too many"),
+            (*damaged, "records could not be decoded"),
+        ];
+        told.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_told_in_events_and_bytes() {
+        let counters = Counters { moved_bytes: 1000, lost_bytes: 10, lost_records: 2, ..Counters::default() };
+        let report = Report { packets: 7, counters, ..Report::default() };
+        assert_eq!(report.closing(), "7 packets captured, 2 events lost (10 of 1000 bytes)");
+        assert_eq!(report.warnings().len(), 1);
+    }
+
+    #[test]
+    fn nothing_lost_needs_no_warning() {
+        assert_eq!(Report::default().closing(), "0 packets captured, 0 events lost");
+        assert!(Report::default().warnings().is_empty());
+    }
+}

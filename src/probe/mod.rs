@@ -1,1 +1,18 @@
 //! What to probe: the libraries of a target and where in them.
+//!
+//! [`Scanner`] finds files (by name in the target's library directories, by use in its processes, by path
+//! when the user says so), [`recognise`](recognise::recognise) tells which row of [`table`] a file is and
+//! where its functions are, and [`FileId`] sees to it that one inode is probed once however many paths lead
+//! to it.
+
+pub mod elf;
+mod layers;
+mod maps;
+pub mod recognise;
+pub mod scan;
+pub mod table;
+mod walk;
+
+pub use layers::FileId;
+pub use scan::{Found, Plan, Scanner, Skipped};
+pub use table::{Hook, Library};

@@ -169,7 +169,8 @@ mod tests {
     fn batches() -> Vec<Vec<u8>> {
         let batch = |records: u64| {
             let mut batch = Vec::new();
-            (0..records).for_each(|n| wire::encode(&Event::Clock(Clock { mono: n, wall: records }), &mut batch));
+            (0..records)
+                .for_each(|n| wire::encode(&Event::Clock(Clock { mono: n, wall: records }), &mut batch));
             batch
         };
         vec![batch(1), batch(0), batch(3), batch(60_000)]

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::event::{
-    Clock, Close, CloseReason, Comm, Conn, Container, Context, Counters, Data, Dir, Event, Exit, How, Library,
-    MountNs, Role, Session, Start, Task, Totals, Tuple,
+    Clock, Close, CloseReason, Comm, Conn, Container, Context, Counters, Data, Dir, Event, Exit, How,
+    Library, MountNs, Role, Session, Start, Task, Totals, Tuple,
 };
 
 use super::{
@@ -166,8 +166,7 @@ impl<'a> Reader<'a> {
             6 => Some((IpAddr::from(local).to_canonical(), IpAddr::from(remote).to_canonical())),
             _ => return Err(DecodeError::Value("address family")),
         };
-        let tuple =
-            tuple.map(|(local, remote)| Tuple { local, local_port, remote, remote_port, netns });
+        let tuple = tuple.map(|(local, remote)| Tuple { local, local_port, remote, remote_port, netns });
         Ok(Conn { tuple, how, role })
     }
 

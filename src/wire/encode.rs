@@ -158,4 +158,3 @@ fn put_counters(out: &mut Vec<u8>, c: &Counters) {
     ];
     all.iter().for_each(|&n| put_u64(out, n));
 }
-

@@ -136,7 +136,8 @@ mod tests {
         let v4 = context(tuple("10.0.0.1", "10.0.0.2"));
         let v6 = context(tuple("fd00::1", "::1"));
         let text = Cow::Borrowed;
-        let counters = Counters { moved_bytes: 1, captured_bytes: 2, socket_conflicts: 7, ..Counters::default() };
+        let counters =
+            Counters { moved_bytes: 1, captured_bytes: 2, socket_conflicts: 7, ..Counters::default() };
         vec![
             Event::Start(Start { application: text("tlsdump"), os: text("Linux"), command: text("a -b") }),
             Event::Clock(Clock { mono: 1, wall: 2 }),

@@ -1,6 +1,6 @@
 //! Loaded programs → links: on the functions of a library, on the witnesses, on thread exit.
 
-use std::os::fd::AsRawFd as _;
+use std::path::Path;
 
 use anyhow::Context as _;
 use libbpf_rs::Link;
@@ -10,6 +10,7 @@ use libbpf_rs::UprobeOpts;
 
 use crate::probe::Found;
 use crate::probe::Hook;
+use crate::sys;
 
 use super::Witness;
 use super::load::Plan;
@@ -69,7 +70,7 @@ pub(super) fn library(
     found: &Found,
     library: u32,
 ) -> anyhow::Result<Vec<Link>> {
-    let path = format!("/proc/self/fd/{}", found.file.as_raw_fd());
+    let path = sys::fd_path(&found.file);
     let mut links = Vec::new();
     for (hook, offset) in &found.hooks {
         for (program, side) in programs(&skel.progs, *hook, plan) {
@@ -85,7 +86,7 @@ fn function(
     program: &ProgramMut<'_>,
     side: Side,
     plan: &Plan,
-    path: &str,
+    path: &Path,
     offset: u64,
     library: u32,
 ) -> anyhow::Result<Link> {

@@ -65,7 +65,8 @@ impl Buffer {
         let builder = PerfBufferBuilder::new(map).pages(pages).sample_cb(move |_cpu, sample: &[u8]| {
             take(&into, sample);
         });
-        let inner = Inner::Perf(builder.build().context("cannot make the perf buffers (try a smaller --buffer)")?);
+        let inner =
+            Inner::Perf(builder.build().context("cannot make the perf buffers (try a smaller --buffer)")?);
         Ok(Self { inner, inbox })
     }
 

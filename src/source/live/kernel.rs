@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use anyhow::ensure;
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::Enum;
-use libbpf_rs::btf::types::Typedef;
 use libbpf_rs::btf::types::Func;
+use libbpf_rs::btf::types::Typedef;
 
 const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -51,6 +51,5 @@ impl Features {
 }
 
 fn enum_has(btf: &Btf<'_>, name: &str, member: &str) -> bool {
-    btf.type_by_name::<Enum<'_>>(name)
-        .is_some_and(|e| e.iter().any(|m| m.name.is_some_and(|n| n == member)))
+    btf.type_by_name::<Enum<'_>>(name).is_some_and(|e| e.iter().any(|m| m.name.is_some_and(|n| n == member)))
 }

@@ -12,6 +12,7 @@ use libbpf_rs::ProgramAttachType;
 use libbpf_rs::skel::OpenSkel as _;
 use libbpf_rs::skel::SkelBuilder as _;
 
+use super::Attach;
 use super::Filter;
 use super::Options;
 use super::Transport;
@@ -44,11 +45,21 @@ impl Plan {
             Transport::Auto => features.ring_buffer,
             Transport::Perf => false,
             Transport::Ring => {
-                ensure!(features.ring_buffer, "this kernel has no BPF ring buffer (5.8): use --transport perf");
+                ensure!(
+                    features.ring_buffer,
+                    "this kernel has no BPF ring buffer (5.8): use --transport perf"
+                );
                 true
             }
         };
-        let uprobe_multi = features.uprobe_multi && !options.no_uprobe_multi;
+        let uprobe_multi = match options.attach {
+            Attach::Auto => features.uprobe_multi,
+            Attach::Perf => false,
+            Attach::Multi => {
+                ensure!(features.uprobe_multi, "this kernel has no uprobe.multi (6.6): use --attach perf");
+                true
+            }
+        };
         Ok(Self { ring, uprobe_multi, cookies: features.cookies, bpf_loop: features.bpf_loop, witness })
     }
 }

@@ -93,6 +93,18 @@ pub enum Witness {
     Kprobe,
 }
 
+/// How uprobes are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attach {
+    /// By `uprobe.multi` where there is one.
+    #[default]
+    Auto,
+    /// `uprobe.multi` links (6.6): need no `CAP_SYS_ADMIN`.
+    Multi,
+    /// A perf event for each probe.
+    Perf,
+}
+
 /// All that a live capture is made of.
 #[derive(Debug, Default)]
 pub struct Options {
@@ -108,8 +120,8 @@ pub struct Options {
     pub transport: Transport,
     /// How sockets are seen.
     pub witness: Witness,
-    /// Attach by perf events although the kernel has `uprobe.multi`.
-    pub no_uprobe_multi: bool,
+    /// How uprobes are attached.
+    pub attach: Attach,
     /// Where processes are looked up: `/proc`.
     pub proc: PathBuf,
     /// Ends the capture when set.
@@ -138,7 +150,10 @@ pub type Storage = MaybeUninit<OpenObject>;
 
 impl fmt::Debug for Live<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Live").field("links", &self.links.len()).field("plan", &self.plan).finish_non_exhaustive()
+        f.debug_struct("Live")
+            .field("links", &self.links.len())
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
     }
 }
 
@@ -197,11 +212,15 @@ impl<'obj> Live<'obj> {
     /// Where the kernel doesn't tell user space the never-reused id of a namespace, a thread of ours goes in
     /// and shows it to [`attach::exit`]'s program.
     fn learn_namespaces(&self, options: &Options) -> anyhow::Result<()> {
+        if options.filter.mntns.iter().all(|ns| ns.id != 0) {
+            return Ok(());
+        }
+        let processes = target::processes(&self.proc)?;
         for ns in options.filter.mntns.iter().filter(|ns| ns.id == 0) {
-            let process = target::in_namespace(&self.proc, ns.number)?;
-            let Some(pid) = process.first().map(|p| p.pid) else { continue };
-            target::learn_in_namespace(&self.proc, pid)
-                .with_context(|| format!("cannot enter mount namespace {}", ns.number))?;
+            if let Some(process) = target::in_namespace(&processes, ns.number).next() {
+                target::learn_in_namespace(&self.proc, process.pid)
+                    .with_context(|| format!("cannot enter mount namespace {}", ns.number))?;
+            }
         }
         Ok(())
     }
@@ -209,7 +228,7 @@ impl<'obj> Live<'obj> {
     fn tell_start(&mut self, options: &Options) {
         let start = Start {
             application: concat!("tlsdump ", env!("CARGO_PKG_VERSION")).into(),
-            os: sys::os_text().into(),
+            os: sys::kernel().into(),
             command: command_line().into(),
         };
         wire::encode(&Event::Start(start), &mut self.preamble);
@@ -241,7 +260,8 @@ impl<'obj> Live<'obj> {
     fn name_container(&mut self, task: &Task, batch: &mut Vec<u8>) {
         if self.known.len() < CONTAINERS_MAX && self.known.insert(task.mntns) {
             let (name, description) = target::describe(&self.proc, task.pid, task.mntns.number);
-            let container = Container { mntns: task.mntns, name: name.into(), description: description.into() };
+            let container =
+                Container { mntns: task.mntns, name: name.into(), description: description.into() };
             wire::encode(&Event::Container(container), batch);
         }
     }
@@ -257,7 +277,7 @@ impl<'obj> Live<'obj> {
         if of.is_none() {
             self.told_lost = self.counters.lost_bytes;
         }
-        let at = sys::clocks().mono;
+        let at = sys::clock().mono;
         for key in self.skel.maps.sessions.keys() {
             let Some(value) = self.skel.maps.sessions.lookup(&key, MapFlags::ANY)? else { continue };
             let Ok(totals) = wire::decode_session(&value, at) else { continue };
@@ -282,7 +302,7 @@ impl<'obj> Live<'obj> {
 
     fn tell_clock(&mut self, batch: &mut Vec<u8>) -> anyhow::Result<()> {
         self.counters = self.read_counters()?;
-        wire::encode(&Event::Clock(sys::clocks()), batch);
+        wire::encode(&Event::Clock(sys::clock()), batch);
         wire::encode(&Event::Counters(self.counters), batch);
         self.clock_due = Some(Instant::now() + CLOCK_INTERVAL);
         Ok(())

@@ -1,0 +1,93 @@
+//! From what the user named to what the kernel side needs: namespaces, libraries, names.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use crate::config::{Live, Verbosity};
+use crate::event::{Container, MountNs};
+use crate::probe::{Plan, Scanner};
+use crate::source::live::{Filter, Options};
+use crate::target::{self, Selector, Target};
+
+/// Looks the target up and finds its libraries. Nothing is loaded or attached yet.
+///
+/// # Errors
+/// Nothing is there that could be captured.
+pub fn prepare(live: &Live, verbosity: Verbosity) -> anyhow::Result<Options> {
+    let proc = live.root.join("proc");
+    let targets = &live.targets;
+    let selector = Selector { mntns: targets.mntns.clone(), pids: targets.pids.clone() };
+    let target = selector.resolve(&proc)?;
+    let plan = find_libraries(live, &target, &proc)?;
+    if verbosity >= Verbosity::Verbose {
+        tell(&plan);
+    }
+    if plan.found.is_empty() {
+        bail!(
+            "no TLS library was found in the target: name its file with --lib (-v shows what was looked at)"
+        );
+    }
+    let by_namespace = !targets.mntns.is_empty();
+    let chosen: &[MountNs] = if by_namespace { &target.namespaces } else { &[] };
+    Ok(Options {
+        filter: Filter {
+            mntns: chosen.to_vec(),
+            pids: targets.pids.clone(),
+            uids: targets.uids.clone(),
+            comms: targets.comms.clone(),
+        },
+        libraries: plan.found,
+        containers: chosen.iter().filter_map(|ns| container(&proc, &target, *ns)).collect(),
+        buffer_bytes: live.buffer_bytes as usize,
+        transport: live.transport,
+        witness: live.witness,
+        attach: live.attach,
+        proc,
+        ..Options::default()
+    })
+}
+
+/// What is said when every probe is in place: `capturing 1 mount namespace, 2 libraries (ring buffer)`.
+#[must_use]
+pub fn armed(options: &Options, transport: &str) -> String {
+    let namespaces = match options.filter.mntns.len() {
+        0 => "all mount namespaces".to_owned(),
+        1 => "1 mount namespace".to_owned(),
+        n => format!("{n} mount namespaces"),
+    };
+    let libraries = match options.libraries.len() {
+        1 => "1 library".to_owned(),
+        n => format!("{n} libraries"),
+    };
+    format!("capturing {namespaces}, {libraries} ({transport})")
+}
+
+fn find_libraries(live: &Live, target: &Target, proc: &Path) -> anyhow::Result<Plan> {
+    let mut scanner = Scanner::new(proc);
+    for file in &live.libraries {
+        scanner.library(file).context("cannot probe --lib")?;
+    }
+    let pids: Vec<u32> = target.processes.iter().map(|process| process.pid).collect();
+    scanner.scan(&pids);
+    Ok(scanner.take())
+}
+
+fn tell(plan: &Plan) {
+    for found in &plan.found {
+        let (path, version) = (found.path.display(), &found.version);
+        eprintln!("tlsdump: probing {path} ({version}, {} places)", found.hooks.len());
+    }
+    for skipped in &plan.skipped {
+        eprintln!("tlsdump: not probing {}: {}", skipped.path.display(), skipped.why);
+    }
+    if plan.skipped_more > 0 {
+        eprintln!("tlsdump: {} more files were not probed", plan.skipped_more);
+    }
+}
+
+fn container(proc: &Path, target: &Target, mntns: MountNs) -> Option<Container<'static>> {
+    let process = target::in_namespace(&target.processes, mntns.number).next()?;
+    let (name, description) = target::describe(proc, process.pid, mntns.number);
+    Some(Container { mntns, name: name.into(), description: description.into() })
+}

@@ -1,0 +1,66 @@
+//! The text of comments: who a packet belongs to, and what is missing before it.
+
+use std::fmt::Write as _;
+
+use crate::event::{Counters, How};
+use crate::flow::Flow;
+use crate::names::Names;
+use crate::safe;
+
+/// Most bytes that are shown of a name or a path.
+const VALUE_MAX: usize = 1024;
+
+/// Who a flow belongs to: `key=value` pairs in a fixed order, each where it is known. A value that is not one
+/// plain word is in double quotes ([`safe::push_value`]).
+pub(super) fn who(flow: &Flow, names: &Names) -> String {
+    let task = &flow.task;
+    let mut line = format!("pid={} tid={} comm=", task.pid, task.tid);
+    safe::push_value(&mut line, &task.comm.text(), VALUE_MAX);
+    if let Some(container) = names.container(task.mntns) {
+        line.push_str(" container=");
+        safe::push_value(&mut line, &container.name, VALUE_MAX);
+    }
+    // Writing to a String cannot fail.
+    let _ = write!(line, " mntns={}", task.mntns.number);
+    if let Some(library) = names.library(flow.library) {
+        line.push_str(" lib=");
+        safe::push_value(&mut line, &library.path, VALUE_MAX);
+    }
+    line.push_str(" tuple=");
+    line.push_str(match flow.how {
+        How::Unknown => "unknown",
+        How::Fd => "fd",
+        How::Nested => "nested",
+    });
+    line
+}
+
+/// Said where the addresses of a flow are made up.
+pub(super) fn addresses_unknown() -> String {
+    "tlsdump: addresses unknown, those shown are made up".to_owned()
+}
+
+/// Said on the first packet after a gap.
+pub(super) fn lost(bytes: u64) -> String {
+    let unit = if bytes == 1 { "byte" } else { "bytes" };
+    format!("tlsdump: {bytes} {unit} lost here")
+}
+
+/// What the kernel side counted in the whole capture.
+pub(super) fn counted(counters: &Counters) -> String {
+    // Every counter is named here, so that a new one is not forgotten.
+    let Counters {
+        moved_bytes,
+        captured_bytes,
+        lost_bytes,
+        lost_records,
+        unreadable,
+        lost_calls,
+        socket_conflicts,
+    } = counters;
+    format!(
+        "tlsdump: whole capture: moved_bytes={moved_bytes} captured_bytes={captured_bytes} \
+         lost_bytes={lost_bytes} lost_records={lost_records} unreadable={unreadable} \
+         lost_calls={lost_calls} socket_conflicts={socket_conflicts}"
+    )
+}

@@ -1,0 +1,58 @@
+//! What the flow stage gives: pieces of drawn conversations.
+
+use std::net::SocketAddr;
+
+use crate::event::{Dir, How, Task};
+
+/// Who a segment belongs to. `task` is the thread that made the call of this very segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Number of the drawn conversation, from 1, in order of first appearance.
+    pub id: u64,
+    /// The session that it shows ([`crate::event::Session::id`]).
+    pub session: u64,
+    /// The end in the traced process.
+    pub local: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// Whether `local` is the client, that is, sends the SYN.
+    pub local_is_client: bool,
+    /// How the addresses are known; with [`How::Unknown`] they are made up (198.18.0.0/15).
+    pub how: How,
+    /// Network namespace of the addresses; 0 where they are made up.
+    pub netns: u32,
+    /// Library number ([`crate::event::Library::id`]), 0 for unknown.
+    pub library: u32,
+    /// Who.
+    pub task: Task,
+}
+
+/// What happens in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What<'a> {
+    /// The conversation begins (drawn as the TCP handshake). `dir` is that of the client.
+    Open,
+    /// Bytes, in order, none twice.
+    Data(&'a [u8]),
+    /// So many bytes of this direction were lost here.
+    Gap(u64),
+    /// This direction ends.
+    Fin,
+    /// The conversation breaks off: its end was not seen, or it is drawn anew because its addresses changed.
+    Reset,
+}
+
+/// A piece of a flow. `S` is what the next stage keeps for each flow; it lives as long as the flow does.
+#[derive(Debug)]
+pub struct Segment<'a, S> {
+    /// Wall-clock time, nanoseconds since 1970-01-01 UTC.
+    pub at: u64,
+    /// Whose.
+    pub flow: &'a Flow,
+    /// The next stage's own memory of this flow (TCP numbers, envelope), `S::default()` at [`What::Open`].
+    pub state: &'a mut S,
+    /// Which way: [`Dir::Out`] goes from `flow.local` to `flow.remote`.
+    pub dir: Dir,
+    /// What.
+    pub what: What<'a>,
+}

@@ -1,0 +1,169 @@
+//! The TCP conversation of a flow: numbers, flags, the cut into segments (RFC 9293).
+
+use etherparse::{TcpHeader, TcpOptions};
+
+use crate::event::Dir;
+use crate::flow::Flow;
+
+use super::headers::{addresses, ends, write};
+use super::{Frame, SEGMENT_MAX, State};
+
+/// Window of a SYN, which is not scaled; what Linux offers.
+const SYN_WINDOW: u16 = 64_240;
+/// Window of all other segments, in units of 2^[`WINDOW_SCALE`] bytes. Together they are far from any round
+/// number of bytes, so that no reader takes a window for exactly full.
+const WINDOW: u16 = u16::MAX;
+/// Window scale (RFC 7323) of both ends; what Linux offers.
+const WINDOW_SCALE: u8 = 7;
+/// Maximum segment size that both ends announce: a loopback's, since segments are drawn longer than a real
+/// network would carry.
+const MSS: u16 = 65_475;
+
+/// Farthest that one frame moves the sequence number over lost bytes. A step of half the number space or
+/// more reads as a step back (RFC 9293, section 3.4), so longer ones are made in several, each acknowledged
+/// before the next.
+const STEP_MAX: u32 = 1 << 30;
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const PSH: u8 = 0x08;
+const ACK: u8 = 0x10;
+
+/// How far a conversation is, by [`Dir::index`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Numbers {
+    /// The next sequence number of each direction; none before the conversation begins.
+    next: Option<[u32; 2]>,
+    /// Whether a gap was drawn and no data after it yet.
+    gap: [bool; 2],
+}
+
+impl Numbers {
+    fn next(&mut self, flow: &Flow) -> &mut [u32; 2] {
+        self.next.get_or_insert_with(|| first_numbers(flow.id))
+    }
+}
+
+/// Draws in one flow at one time.
+pub(super) struct Pen<'a, E> {
+    pub(super) at: u64,
+    pub(super) flow: &'a Flow,
+    pub(super) state: &'a mut State,
+    pub(super) buffer: &'a mut Vec<u8>,
+    pub(super) emit: &'a mut dyn FnMut(&Frame<'_>) -> Result<(), E>,
+}
+
+impl<E> Pen<'_, E> {
+    /// SYN, SYN-ACK, ACK; the first goes in direction `client`.
+    pub(super) fn handshake(&mut self, client: Dir) -> Result<(), E> {
+        self.state.numbers = Numbers::default();
+        self.send(client, SYN, &[], None)?;
+        self.send(client.flip(), SYN | ACK, &[], None)?;
+        self.send(client, ACK, &[], None)
+    }
+
+    /// Payload, cut into as many segments as it needs. No bytes, no segment. The first after a gap is
+    /// acknowledged by an empty segment: a reader that puts the stream together waits for the missing bytes
+    /// until then.
+    pub(super) fn data(&mut self, dir: Dir, bytes: &[u8]) -> Result<(), E> {
+        for piece in bytes.chunks(SEGMENT_MAX) {
+            self.send(dir, PSH | ACK, piece, None)?;
+            if std::mem::take(&mut self.state.numbers.gap[dir.index()]) {
+                self.send(dir.flip(), ACK, &[], None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps over `lost` bytes. The step shows as an empty segment after the gap, so that a loss that nothing
+    /// follows is told too. Numbers count modulo 2^32; the note on the first segment tells the true length.
+    pub(super) fn gap(&mut self, dir: Dir, lost: u64) -> Result<(), E> {
+        if lost == 0 {
+            return Ok(());
+        }
+        self.state.numbers.gap[dir.index()] = true;
+        // Truncation is what sequence numbers do.
+        let mut left = lost as u32;
+        self.step(dir, &mut left, Some(lost))?;
+        while left > 0 {
+            self.send(dir.flip(), ACK, &[], None)?;
+            self.step(dir, &mut left, None)?;
+        }
+        Ok(())
+    }
+
+    /// The end of one direction.
+    pub(super) fn fin(&mut self, dir: Dir) -> Result<(), E> {
+        self.send(dir, FIN | ACK, &[], None)
+    }
+
+    /// The end of both directions, without one.
+    pub(super) fn reset(&mut self, dir: Dir) -> Result<(), E> {
+        self.send(dir, RST | ACK, &[], None)
+    }
+
+    fn step(&mut self, dir: Dir, left: &mut u32, note: Option<u64>) -> Result<(), E> {
+        let step = (*left).min(STEP_MAX);
+        *left -= step;
+        self.advance(dir, step);
+        self.send(dir, ACK, &[], note)
+    }
+
+    fn advance(&mut self, dir: Dir, bytes: u32) {
+        let next = &mut self.state.numbers.next(self.flow)[dir.index()];
+        *next = next.wrapping_add(bytes);
+    }
+
+    fn send(&mut self, dir: Dir, flags: u8, payload: &[u8], lost: Option<u64>) -> Result<(), E> {
+        let (from, to) = ends(self.flow, dir);
+        let tcp = self.header(dir, flags, from.port(), to.port());
+        write(self.buffer, dir, addresses(from.ip(), to.ip()), tcp, payload);
+        // At most SEGMENT_MAX, so the conversion is exact. SYN and FIN take a number each.
+        self.advance(dir, payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0));
+        let introduce = self.introduce();
+        let Self { at, flow, .. } = *self;
+        (self.emit)(&Frame { at, flow, dir, bytes: self.buffer, introduce, lost })
+    }
+
+    fn header(&mut self, dir: Dir, flags: u8, source_port: u16, destination_port: u16) -> TcpHeader {
+        let numbers = self.state.numbers.next(self.flow);
+        let syn = flags & SYN != 0;
+        let ack = flags & ACK != 0;
+        TcpHeader {
+            source_port,
+            destination_port,
+            sequence_number: numbers[dir.index()],
+            acknowledgment_number: if ack { numbers[dir.flip().index()] } else { 0 },
+            fin: flags & FIN != 0,
+            syn,
+            rst: flags & RST != 0,
+            psh: flags & PSH != 0,
+            ack,
+            window_size: if syn { SYN_WINDOW } else { WINDOW },
+            options: if syn { syn_options() } else { TcpOptions::default() },
+            ..TcpHeader::default()
+        }
+    }
+
+    /// Whether the frame that is being drawn is the first that its process is the cause of.
+    fn introduce(&mut self) -> bool {
+        let who = Some((self.flow.task.pid, self.flow.task.comm));
+        std::mem::replace(&mut self.state.introduced, who) != who
+    }
+}
+
+/// Initial sequence numbers. They differ from flow to flow, because a reader takes a SYN with the numbers of
+/// the one before on the same ports for that one sent again; and they are the same in every run.
+fn first_numbers(flow: u64) -> [u32; 2] {
+    // Multiplying by an odd number maps ids that differ modulo 2^32 to different numbers; this one is
+    // 2^32 / golden ratio, which spreads them.
+    let out = (flow as u32).wrapping_mul(0x9E37_79B1);
+    [out, out.rotate_left(16) ^ u32::MAX]
+}
+
+/// MSS, one NOP for alignment, window scale: kinds 2, 1 and 3.
+fn syn_options() -> TcpOptions {
+    let [high, low] = MSS.to_be_bytes();
+    [2, 4, high, low, 1, 3, 3, WINDOW_SCALE].into()
+}

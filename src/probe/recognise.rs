@@ -1,0 +1,135 @@
+//! Which library of the table a file is, and where its hooks go.
+
+use std::fmt;
+use std::fs::File;
+
+use super::elf::{Elf, ElfError, Function};
+use super::table::{self, Hook, Library, TABLE};
+
+/// What a file turned out to be.
+#[derive(Debug)]
+pub struct Recognised {
+    /// The row of the table.
+    pub library: &'static Library,
+    /// File offsets to be probed, each once for each call shape, in order.
+    pub hooks: Vec<(Hook, u64)>,
+    /// GNU build id, or empty.
+    pub build_id: Vec<u8>,
+    /// Kind and version as far as the file tells: `OpenSSL 3.0.19`, `OpenSSL 3`, `BoringSSL`.
+    pub version: String,
+    /// Whether the library is part of a program.
+    pub program: bool,
+}
+
+/// Why a file can't be probed.
+#[derive(Debug)]
+pub enum Unfit {
+    /// It isn't a file that could be.
+    Elf(ElfError),
+    /// None of the names of the table is defined in it.
+    Unknown,
+    /// It has some of the functions, but not those that tell the library.
+    Lookalike {
+        /// A function that it has.
+        has: &'static str,
+        /// One that it lacks.
+        lacks: &'static str,
+    },
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Elf(error) => error.fmt(f),
+            Self::Unknown => {
+                let known: Vec<_> = TABLE.iter().map(|library| library.name).collect();
+                write!(f, "no functions of a known TLS library in it ({})", known.join(", "))
+            }
+            Self::Lookalike { has, lacks } => {
+                write!(f, "has {has} but not {lacks}: not a known TLS library")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Unfit {}
+
+impl From<ElfError> for Unfit {
+    fn from(error: ElfError) -> Self {
+        Self::Elf(error)
+    }
+}
+
+/// Finds out which library of the table is in `file`, if any. What is read of the file is taken from
+/// `budget`, in bytes.
+///
+/// # Errors
+/// When there is none, with the reason.
+pub fn recognise(file: &File, budget: &mut u64) -> Result<Recognised, Unfit> {
+    let mut elf = Elf::open(file, *budget)?;
+    let recognised = recognise_elf(&mut elf);
+    *budget = budget.saturating_sub(elf.bytes_read());
+    recognised
+}
+
+fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
+    let names = table::all_names();
+    let functions = elf.functions(&names)?;
+    let defined =
+        |wanted: &str| functions.iter().any(|f| names.get(f.name).is_some_and(|name| *name == wanted));
+    let Some(library) = TABLE.iter().find(|library| library.needed().all(defined)) else {
+        return Err(unfit(defined));
+    };
+    Ok(Recognised {
+        library,
+        hooks: hooks(library, &names, &functions),
+        // What follows is for people. A library is probed also when it can't be told.
+        build_id: elf.build_id().unwrap_or_default(),
+        version: version(elf, library),
+        program: elf.is_program().unwrap_or_default(),
+    })
+}
+
+fn hooks(library: &Library, names: &[&str], functions: &[Function]) -> Vec<(Hook, u64)> {
+    let hook_of = |function: &Function| {
+        let name = names.get(function.name)?;
+        let symbol = library.symbols.iter().find(|symbol| symbol.name == *name)?;
+        Some((symbol.hook, function.offset))
+    };
+    let mut hooks: Vec<_> = functions.iter().filter_map(hook_of).collect();
+    // Two names can stand for one place.
+    hooks.sort_unstable();
+    hooks.dedup();
+    hooks
+}
+
+/// Says what is missing of the row that is nearest to fit.
+fn unfit(defined: impl Fn(&str) -> bool) -> Unfit {
+    let near = TABLE.iter().filter_map(|library| {
+        let has = library.needed().find(|name| defined(name))?;
+        let lacks = library.needed().find(|name| !defined(name))?;
+        Some((library.needed().filter(|name| !defined(name)).count(), has, lacks))
+    });
+    match near.min_by_key(|(missing, ..)| *missing) {
+        Some((_, has, lacks)) => Unfit::Lookalike { has, lacks },
+        None => Unfit::Unknown,
+    }
+}
+
+/// The version text of a static library is among its constants. A shared libssl has none of its own (it is in
+/// libcrypto), but symbol versions, or at least a soname.
+fn version(elf: &mut Elf<'_>, library: &Library) -> String {
+    if let Ok(Some(text)) = elf.version_text(library.version_texts) {
+        return text;
+    }
+    let nodes = elf.defined_versions().unwrap_or_default();
+    let told =
+        library.version_nodes.iter().find(|(start, _)| nodes.iter().any(|node| node.starts_with(start)));
+    if let Some((_, text)) = told {
+        return (*text).to_owned();
+    }
+    match elf.soname() {
+        Ok(Some(soname)) => format!("{} ({})", library.name, soname.escape_debug()),
+        _ => library.name.to_owned(),
+    }
+}
