@@ -13,6 +13,7 @@
 #include "session.h"
 #include "call.h"
 #include "sock.h"
+#include "transfer.h"
 #include "tls.h"
 #include "proc.h"
 

@@ -8,6 +8,7 @@ use crate::config::{Live, Verbosity};
 use crate::event::{Container, MountNs};
 use crate::probe::{Plan, Scanner};
 use crate::source::live::{Filter, Options};
+use crate::sys::{self, Capability};
 use crate::target::{self, Selector, Target};
 
 /// Looks the target up and finds its libraries. Nothing is loaded or attached yet.
@@ -18,7 +19,7 @@ pub fn prepare(live: &Live, verbosity: Verbosity) -> anyhow::Result<Options> {
     let proc = live.root.join("proc");
     let targets = &live.targets;
     let selector = Selector { mntns: targets.mntns.clone(), pids: targets.pids.clone() };
-    let target = selector.resolve(&proc)?;
+    let target = selector.resolve(&proc).map_err(|error| explain(error.into()))?;
     let plan = find_libraries(live, &target, &proc)?;
     if verbosity >= Verbosity::Verbose {
         tell(&plan);
@@ -46,6 +47,14 @@ pub fn prepare(live: &Live, verbosity: Verbosity) -> anyhow::Result<Options> {
         proc,
         ..Options::default()
     })
+}
+
+/// Without rights most processes can't be seen, which must not be taken for their not being there.
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    if sys::has_capability(Capability::SysPtrace) {
+        return error;
+    }
+    error.context("without CAP_SYS_PTRACE only own processes can be looked at (run as root)")
 }
 
 /// What is said when every probe is in place: `capturing 1 mount namespace, 2 libraries (ring buffer)`.

@@ -203,12 +203,16 @@ impl Targets {
         // 0 stands for all, whatever other ids are named beside it.
         let pids = if args.pid.contains(&0) { Vec::new() } else { args.pid.clone() };
         Ok(Self {
-            mntns: args.mntns.iter().map(|spec| Ok(parse_mntns(spec)?)).collect::<Result<_>>()?,
+            mntns: args.mntns.iter().map(|spec| mntns(spec)).collect::<Result<_>>()?,
             pids,
             uids: args.uid.clone(),
             comms: args.comm.iter().map(|name| comm(name)).collect::<Result<_>>()?,
         })
     }
+}
+
+fn mntns(spec: &str) -> Result<MntNsSpec> {
+    parse_mntns(spec).with_context(|| format!("--mntns {spec}"))
 }
 
 fn comm(name: &OsStr) -> Result<Comm> {

@@ -16,7 +16,7 @@ use crate::arm;
 use crate::config::{Config, Input, Output, Place, Verbosity};
 use crate::file::{self, Writer, sink};
 use crate::pipeline::{Outputs, Pipeline, Progress};
-use crate::source::live::{Live, Storage};
+use crate::source::live::{self, Live, Storage};
 use crate::source::stream::{Replay, Tee};
 use crate::source::{Source, State};
 use crate::stats::Report;
@@ -43,6 +43,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             run.close(&report);
         }
         Input::Live(live) => {
+            if run.verbosity < Verbosity::Debug {
+                live::silence_libbpf();
+            }
             let mut options = arm::prepare(live, run.verbosity)?;
             options.stop = Arc::clone(&run.signals.stop);
             let outputs = open_outputs(&config.output)?;

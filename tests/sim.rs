@@ -375,7 +375,8 @@ fn any_emission() -> impl Strategy<Value = Emission> {
         2 => (any_context(), reason, totals()).prop_map(|(context, reason, totals)| {
             Emission::Close(Close { context, reason, totals })
         }),
-        1 => (any_context(), totals()).prop_map(|(context, totals)| Emission::Totals(Totals { context, totals })),
+        1 => (any_context(), totals())
+            .prop_map(|(context, totals)| Emission::Totals(Totals { context, totals })),
         1 => (position(), 0..3_u32).prop_map(|(at, pid)| {
             Emission::Exit(Exit { at, task: Task { pid, ..Task::default() } })
         }),

@@ -1,4 +1,4 @@
-//! Records of a session, borrowed from the stream or held back, and the window in which they are put in order.
+//! Records of a session, borrowed from the stream or held back, and the window that puts them in order.
 
 use std::collections::BTreeMap;
 

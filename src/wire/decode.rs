@@ -199,7 +199,7 @@ pub fn decode_session(value: &[u8], at: u64) -> Result<Totals, DecodeError> {
     Ok(Totals { context: Context { at, ..context }, totals })
 }
 
-/// Turns one CPU's entry of the kernel's map of counters (`struct counters` of `bpf/abi.h`) into events' form.
+/// Turns one CPU's entry of the kernel's map of counters (`struct counters` of `bpf/abi.h`) into an event's.
 ///
 /// # Errors
 /// The bytes are not such an entry.

@@ -1,7 +1,7 @@
 //! Record bytes ↔ events: the only place that knows the layout of `bpf/abi.h`.
 //!
 //! A record begins with its size (u32, the whole record), its kind (u16) and two reserved bytes. All integers
-//! are little endian. Kinds below 16 are made by the kernel side and laid out as in `bpf/abi.h`; those from 16
+//! are little endian. Kinds below 16 are made by the kernel side, laid out as in `bpf/abi.h`; those from 16
 //! on are made by user space and hold the facts that are not in the kernel's records. `docs/stream-format.md`
 //! describes all of them.
 

@@ -346,6 +346,11 @@ impl Source for Live<'_> {
     }
 }
 
+/// Keeps libbpf from writing to standard error by itself: what matters of it is in the errors.
+pub fn silence_libbpf() {
+    libbpf_rs::set_print(None);
+}
+
 /// The first kind of witness that the kernel takes.
 fn choose_witness(features: &Features, options: &Options) -> anyhow::Result<Witness> {
     if options.witness != Witness::Auto {
