@@ -2,9 +2,9 @@
 /* Library calls that are under way: what was passed at the entry is needed at the return.
  * A thread can be inside several (TLS inside TLS: a proxy's session is written by the inner one's), so each
  * thread has a small stack of them. A call and its return belong together by the user stack pointer: two
- * calls that are both alive cannot have the same one, so a repeated entry (two probes on one call) or one
- * left by longjmp() is overwritten, and a second return finds nothing. A hooked function that does its work by
- * another (LibreSSL's SSL_read_ex calls SSL_read) is one call, the outer. */
+ * calls that are both alive cannot have the same one, so a repeated entry (two probes on one call), or one
+ * left by longjmp(), is overwritten, and a second return finds nothing. A hooked function that does its
+ * work by another (LibreSSL's SSL_read_ex calls SSL_read) is one call, the outer. */
 #ifndef TLSDUMP_CALL_H
 #define TLSDUMP_CALL_H
 

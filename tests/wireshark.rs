@@ -106,7 +106,8 @@ fn nothing_looks_wrong_in_a_file_without_loss() {
     assert_eq!(tshark(&file, &good), "");
     // Of notes only those that every connection's end gives, and the one on the ports that come again.
     let odd = "_ws.expert && !tcp.connection.fin && !tcp.connection.fin_active \
-               && !tcp.connection.fin_passive && !tcp.connection.syn && !tcp.connection.synack && !http && !frame.comment";
+               && !tcp.connection.fin_passive && !tcp.connection.syn && !tcp.connection.synack \
+               && !http && !frame.comment";
     assert_eq!(fields(&file, odd, &["frame.number", "_ws.expert.message"]), [""; 0]);
 }
 

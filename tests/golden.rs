@@ -1,0 +1,97 @@
+//! Recorded streams must give, to the byte, the files that they gave when they were blessed.
+//!
+//! `fixtures/NAME.stream` was recorded from real programs; `NAME.pcapng` is what `-w` makes of it and
+//! `NAME.txt` what `--text` shows. `TLSDUMP_BLESS=1 cargo test --test golden` writes the last two anew: look
+//! at the difference before it is committed.
+
+mod support {
+    pub mod pcapng;
+    pub mod streams;
+}
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::{env, fs};
+
+use support::pcapng;
+use support::streams;
+
+fn fixtures() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let mut all: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.retain(|path| path.extension().is_some_and(|extension| extension == "stream"));
+    all.sort();
+    assert!(!all.is_empty(), "no fixtures");
+    all
+}
+
+fn tlsdump(args: &[&str], input: &Path) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_tlsdump"))
+        .arg("-r")
+        .arg(input)
+        .args(args)
+        .env("TZ", "UTC")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}: {}", input.display(), String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Compares with the file that was blessed, or blesses.
+fn check(made: &[u8], golden: &Path) {
+    if env::var_os("TLSDUMP_BLESS").is_some() {
+        fs::write(golden, made).unwrap();
+    }
+    let blessed = fs::read(golden).unwrap();
+    if made != blessed {
+        let at = made.iter().zip(&blessed).take_while(|(a, b)| a == b).count();
+        panic!(
+            "{}: differs from byte {at} on ({} bytes made, {} blessed)",
+            golden.display(),
+            made.len(),
+            blessed.len()
+        );
+    }
+}
+
+#[test]
+fn every_stream_gives_its_capture_and_its_text() {
+    for stream in fixtures() {
+        check(&tlsdump(&["-w", "-"], &stream).stdout, &stream.with_extension("pcapng"));
+        check(&tlsdump(&[], &stream).stdout, &stream.with_extension("txt"));
+    }
+}
+
+#[test]
+fn every_capture_is_whole_and_in_order() {
+    for stream in fixtures() {
+        let capture = pcapng::read(&tlsdump(&["-w", "-"], &stream).stdout).unwrap();
+        let conversations = streams::conversations(&capture).unwrap();
+        assert!(!conversations.is_empty(), "{}", stream.display());
+        for conversation in conversations {
+            assert!(!conversation.written().bytes().is_empty(), "{}", stream.display());
+        }
+    }
+}
+
+#[test]
+fn a_cut_stream_gives_its_beginning_and_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    for stream in fixtures() {
+        let whole = fs::read(&stream).unwrap();
+        let (cut, out) = (dir.path().join("cut.stream"), dir.path().join("out.pcapng"));
+        fs::write(&cut, &whole[..whole.len() * 2 / 3]).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_tlsdump"))
+            .arg("-r")
+            .arg(&cut)
+            .arg("-w")
+            .arg(&out)
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains("cut.stream: cut short at byte "), "{error}");
+        let capture = pcapng::read(&fs::read(&out).unwrap()).unwrap();
+        assert!(!capture.packets.is_empty(), "what came before the cut is in the file");
+    }
+}
