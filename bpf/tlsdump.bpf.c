@@ -17,7 +17,8 @@
 #include "tls.h"
 #include "proc.h"
 
-/* Keeps the types of records that are only built on the stack in the BTF, for src/wire.rs to check against. */
+/* Keeps the types of records that are only built on the stack, for
+ * src/source/live/layout.rs to check, in the BTF. */
 const struct close_record close_record_type = {};
 const struct exit_record exit_record_type = {};
 
