@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* TLS sessions: one SSL object in one process, from its first sight to SSL_free or a new object at its place. */
+/* TLS sessions: one SSL object in one process, from its first sight to SSL_free or a new one at its place. */
 #ifndef TLSDUMP_SESSION_H
 #define TLSDUMP_SESSION_H
 
