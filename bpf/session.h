@@ -22,6 +22,17 @@ struct {
 	__type(value, u8);
 } processes SEC(".maps");
 
+/* Child → the process that it was forked from, if that had sessions: a session can go on in the child, with
+ * its place in memory and its connection. Until the child executes another program. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, PROCESSES_MAX);
+	__type(key, u32);
+	__type(value, u32);
+} forked SEC(".maps");
+
+#define FORKS_MAX 4 /* generations that are looked back */
+
 static const struct session session_zero = {};
 
 static __always_inline struct session_key session_key(u64 ssl)
@@ -70,30 +81,61 @@ static __always_inline struct session *session_find(const struct session_key *ke
 	return s;
 }
 
+/* Enters a session of the current process that begins as a copy of `from`. */
+static __always_inline struct session *session_enter(const struct session_key *key, const struct session *from)
+{
+	struct session *s;
+	u32 pid = key->pid;
+	u8 one = 1;
+
+	bpf_map_update_elem(&sessions, key, from, BPF_ANY);
+	s = bpf_map_lookup_elem(&sessions, key);
+	if (!s)
+		return NULL;
+	task_fill(&s->context.task, (void *)bpf_get_current_task());
+	bpf_map_update_elem(&processes, &pid, &one, BPF_ANY);
+	return s;
+}
+
 static __always_inline struct session *session_make(void *ctx, const struct session_key *key)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	u8 one = 1;
-	u32 pid = key->pid;
-	struct session *s;
+	struct session *s = session_enter(key, &session_zero);
 
-	bpf_map_update_elem(&sessions, key, &session_zero, BPF_ANY);
-	s = bpf_map_lookup_elem(&sessions, key);
 	if (!s)
 		return NULL;
 	s->context.session = session_id();
 	s->context.library = library_of(ctx);
 	s->fd = -1;
-	task_fill(&s->context.task, task);
-	bpf_map_update_elem(&processes, &pid, &one, BPF_ANY);
 	return s;
+}
+
+/* The session that a process before the fork had at that place, or NULL. */
+static __always_inline struct session *session_before_fork(const struct session_key *key)
+{
+	struct session_key before = *key;
+
+	for (u32 i = 0; i < FORKS_MAX; i++) {
+		u32 *pid = bpf_map_lookup_elem(&forked, &before.pid);
+		struct session *s;
+
+		if (!pid)
+			return NULL;
+		before.pid = *pid;
+		s = bpf_map_lookup_elem(&sessions, &before);
+		if (s)
+			return s;
+	}
+	return NULL;
 }
 
 static __always_inline struct session *session_get(void *ctx, const struct session_key *key)
 {
 	struct session *s = session_find(key);
 
-	return s ? s : session_make(ctx, key);
+	if (s)
+		return s;
+	s = session_before_fork(key);
+	return s ? session_enter(key, s) : session_make(ctx, key);
 }
 
 /* Tells once that a session, or its sending side, has ended; not of a session of which nothing was told. */

@@ -36,7 +36,7 @@ enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 #define BPF_F_CURRENT_CPU 0xffffffffULL
 
 struct bpf_raw_tracepoint_args {
-	__u64 args[0];
+	__u64 args[2];
 };
 
 /* Only to ask whether the running kernel has these helpers. */

@@ -206,7 +206,7 @@ pub struct Totals {
     pub totals: [u64; 2],
 }
 
-/// A process is gone, and every session in it.
+/// A process is gone, or has become another program, and with it every session that was its.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// Monotonic time.

@@ -140,10 +140,22 @@ impl<S: Default> FlowTable<S> {
             Some(&seat) => seat,
             None => self.admit(context, emit),
         };
+        self.belong(seat, context);
         let record = Record { context, body, since: self.shared.now };
         self.at(seat, emit, |session, out| session.push(record, out));
         if self.shared.held_bytes > self.limits.held_bytes {
             self.relieve(emit);
+        }
+    }
+
+    /// A session ends with the process that used it last: a forked child may go on with it.
+    fn belong(&mut self, seat: u32, context: &Context) {
+        let key = &mut self.seats[seat as usize].key;
+        let process = (context.task.pid, context.task.start_ns);
+        if (key.0, key.1) != process {
+            self.processes.remove(key);
+            (key.0, key.1) = process;
+            self.processes.insert(*key);
         }
     }
 

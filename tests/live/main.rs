@@ -1,1 +1,34 @@
-//! Live tests.
+//! The program on the real thing: real programs and servers, in containers, under the running kernel.
+//!
+//! They need root and the programs that `./dev setup` installs, and fail where one is missing; none is
+//! skipped. Each test has a directory, containers and ports of its own, so that several run at the same time:
+//! by default as many as there are processors, which leaves each of their processes enough.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/live_capture.rs"]
+mod capture;
+#[path = "../support/container.rs"]
+mod container;
+#[path = "../support/live_lab.rs"]
+mod lab;
+#[path = "../support/live_mover.rs"]
+mod mover;
+#[path = "../support/pcapng.rs"]
+mod pcapng;
+#[path = "../support/live_process.rs"]
+mod process;
+#[path = "../support/live_servers.rs"]
+mod servers;
+#[path = "../support/streams.rs"]
+mod streams;
+
+mod addresses;
+mod bytes;
+mod ends;
+mod filters;
+mod harness;
+mod isolation;
+mod loss;
+mod programs;
+mod ways;

@@ -104,10 +104,18 @@ fn function(
     Ok(link)
 }
 
-/// Attaches what sees threads end.
-pub(super) fn exit(skel: &TlsdumpSkel<'_>) -> anyhow::Result<Link> {
-    let program = &skel.progs.thread_exit;
-    program.attach_raw_tracepoint("sched_process_exit").context("cannot attach to the end of processes")
+/// Attaches what sees processes begin and end.
+pub(super) fn processes(skel: &TlsdumpSkel<'_>) -> anyhow::Result<Vec<Link>> {
+    let p = &skel.progs;
+    let programs = [
+        (&p.thread_exit, "sched_process_exit"),
+        (&p.process_exec, "sched_process_exec"),
+        (&p.process_fork, "sched_process_fork"),
+    ];
+    let attach = |(program, tracepoint): (&ProgramMut<'_>, _)| {
+        program.attach_raw_tracepoint(tracepoint).with_context(|| format!("cannot attach to {tracepoint}"))
+    };
+    programs.into_iter().map(attach).collect()
 }
 
 /// Attaches what sees sockets being used.

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -50,6 +51,10 @@ use skel::TlsdumpSkel;
 const WAIT: Duration = Duration::from_millis(100);
 /// How often the clocks and the counters are told.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
+/// How many links are given up at one time.
+const DETACHING_THREADS: usize = 32;
+/// How long one reading waits for records while that goes on.
+const DETACHING_WAIT: Duration = Duration::from_millis(5);
 /// Most mount namespaces that are described by name; more are known by number only.
 const CONTAINERS_MAX: usize = 65_536;
 
@@ -131,7 +136,9 @@ pub struct Options {
 /// A running capture. Built in two steps because the loaded object borrows its storage: see [`Storage`].
 pub struct Live<'obj> {
     skel: TlsdumpSkel<'obj>,
+    /// On processes and sockets.
     links: Vec<Link>,
+    library_links: Vec<Link>,
     buffer: Buffer,
     plan: Plan,
     proc: PathBuf,
@@ -175,6 +182,7 @@ impl<'obj> Live<'obj> {
         let mut live = Self {
             skel,
             links: Vec::new(),
+            library_links: Vec::new(),
             buffer,
             plan,
             proc: options.proc.clone(),
@@ -198,19 +206,19 @@ impl<'obj> Live<'obj> {
     }
 
     fn attach(&mut self, options: &Options) -> anyhow::Result<()> {
-        self.links.push(attach::exit(&self.skel)?);
+        self.links.extend(attach::processes(&self.skel)?);
         self.learn_namespaces(options)?;
         let witness = attach::witness(&self.skel, &self.plan)
             .with_context(|| format!("cannot watch sockets by {:?}", self.plan.witness))?;
         self.links.extend(witness);
         for (found, id) in options.libraries.iter().zip(1..) {
-            self.links.extend(attach::library(&self.skel, &self.plan, found, id)?);
+            self.library_links.extend(attach::library(&self.skel, &self.plan, found, id)?);
         }
         Ok(())
     }
 
     /// Where the kernel doesn't tell user space the never-reused id of a namespace, a thread of ours goes in
-    /// and shows it to [`attach::exit`]'s program.
+    /// and shows it to the program that sees threads exit.
     fn learn_namespaces(&self, options: &Options) -> anyhow::Result<()> {
         if options.filter.mntns.iter().all(|ns| ns.id != 0) {
             return Ok(());
@@ -310,19 +318,40 @@ impl<'obj> Live<'obj> {
 
     /// Detaches, and reads what is still on its way.
     fn end(&mut self, batch: &mut Vec<u8>) -> anyhow::Result<()> {
+        // The libraries first, so that no call is seen whose socket is not.
+        self.detach_libraries(batch)?;
         self.links.clear();
-        loop {
-            let mut records = Vec::new();
-            self.buffer.read(Duration::ZERO, &mut records)?;
-            if records.is_empty() {
-                break;
-            }
-            self.pass_on(&records, batch)?;
-        }
+        while self.read(Duration::ZERO, batch)? {}
         self.tell_totals(None, batch)?;
         self.tell_clock(batch)?;
         self.ended = true;
         Ok(())
+    }
+
+    /// For each link the kernel waits until nobody runs the program any more: some 50 ms, for all at once if
+    /// they are asked at once. What comes meanwhile must not find the buffer full.
+    fn detach_libraries(&mut self, batch: &mut Vec<u8>) -> anyhow::Result<()> {
+        let mut links = std::mem::take(&mut self.library_links);
+        thread::scope(|scope| {
+            let share = links.len().div_ceil(DETACHING_THREADS).max(1);
+            let mut threads = Vec::new();
+            while !links.is_empty() {
+                let part = links.split_off(links.len().saturating_sub(share));
+                threads.push(scope.spawn(|| drop(part)));
+            }
+            while threads.iter().any(|thread| !thread.is_finished()) {
+                self.read(DETACHING_WAIT, batch)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Appends what the kernel has, and says whether that was anything.
+    fn read(&mut self, wait: Duration, batch: &mut Vec<u8>) -> anyhow::Result<bool> {
+        let mut records = Vec::new();
+        self.buffer.read(wait, &mut records)?;
+        self.pass_on(&records, batch)?;
+        Ok(!records.is_empty())
     }
 }
 
@@ -339,9 +368,7 @@ impl Source for Live<'_> {
             self.end(batch)?;
             return Ok(State::End);
         }
-        let mut records = Vec::new();
-        self.buffer.read(WAIT, &mut records)?;
-        self.pass_on(&records, batch)?;
+        self.read(WAIT, batch)?;
         Ok(State::Open)
     }
 }

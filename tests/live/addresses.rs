@@ -1,0 +1,169 @@
+//! Whose, between which ends, and how that is known.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+
+use crate::capture::{Captured, Tlsdump};
+use crate::container::{Container, Host, Place};
+use crate::lab::Lab;
+use crate::mover::{Move, Moved, Mover};
+use crate::process::run;
+use crate::servers::Nginx;
+
+/// Captures `moves` of a container's clients, and expects the true addresses of each.
+#[track_caller]
+fn truly_addressed(moves: impl FnOnce(&Lab, &Container) -> Vec<Moved>) -> Captured {
+    let lab = Lab::new();
+    let container = Container::new(&lab);
+    let tlsdump = Tlsdump::start(&lab, &[&container.option()]);
+    let moved = moves(&lab, &container);
+    let captured = tlsdump.stop();
+    assert_eq!(captured.conversations.len(), moved.len(), "{captured}");
+    for session in &moved {
+        captured.is_exact(session);
+        assert_eq!(captured.value(captured.between(session.local, session.remote), "tuple"), "nested");
+    }
+    captured
+}
+
+/// The same of one move after another over 127.0.0.1, each with other options of the client.
+#[track_caller]
+fn clients_truly_addressed(options: &[&str]) {
+    truly_addressed(|lab, container| {
+        let moves = options.iter().map(|client| Move { client, server: "", steps: "w70000 r70000 w1" });
+        moves.flat_map(|how| how.run(lab, container)).collect()
+    });
+}
+
+#[test]
+fn a_connection_older_than_the_capture_has_its_true_addresses() {
+    let lab = Lab::new();
+    let container = Container::new(&lab);
+    let talks = ["", "-b"].map(|options| {
+        let (server, address) = Mover::server(&lab, &Host, "", "127.0.0.1", "r1000 w1000");
+        let client = Mover::client(&lab, &container, options, address, "g w1000 r1000");
+        client.reaches_gate();
+        (server, client)
+    });
+    let tlsdump = Tlsdump::start(&lab, &[&container.option()]);
+    let moved = talks.map(|(server, mut client)| {
+        client.open_gate();
+        let moved = client.end();
+        server.end();
+        moved
+    });
+    let captured = tlsdump.stop();
+    assert_eq!(captured.conversations.len(), 2, "{captured}");
+    moved.iter().flatten().for_each(|session| captured.is_exact(session));
+}
+
+#[test]
+fn ipv6_is_shown_as_it_is_and_mapped_ipv4_as_ipv4() {
+    let captured = truly_addressed(|lab, container| {
+        let cases = [("::1", "::1"), ("127.0.0.1", "::ffff:127.0.0.1")];
+        let cases = cases.iter().flat_map(|&(server, client)| [(server, client, ""), (server, client, "-b")]);
+        let run = |(server_ip, client_ip, options): (&str, &str, &str)| {
+            let (server, mut address) = Mover::server(lab, &Host, "", server_ip, "r70000 w70000");
+            address.set_ip(client_ip.parse().unwrap());
+            let moved = Mover::client(lab, container, options, address, "w70000 r70000").end();
+            server.end();
+            moved
+        };
+        cases.flat_map(run).collect()
+    });
+    let shown = captured.conversations.iter().map(|c| (c.client.ip().to_string(), c.server.ip().to_string()));
+    let expected = ["::1", "::1", "127.0.0.1", "127.0.0.1"].map(|ip| (ip.to_owned(), ip.to_owned()));
+    assert_eq!(shown.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_bio_without_a_descriptor_is_followed_to_its_socket() {
+    // Also where the handshake happens inside the first write.
+    clients_truly_addressed(&["-b", "-b -h", "-b -d"]);
+}
+
+#[test]
+fn another_socket_used_inside_the_call_is_not_taken_for_the_sessions() {
+    // Message callbacks write to it, in the handshake and with every record, and read after the session did.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let options = ["", "-a", "-h", "-h -a", "-b", "-b -h"].map(|options| format!("-l {port} {options}"));
+    let connections = options.len();
+    let log = std::thread::spawn(move || listener.incoming().take(connections).for_each(answer_lines));
+    clients_truly_addressed(&options.each_ref().map(String::as_str));
+    log.join().unwrap();
+}
+
+/// Reads lines and answers each with a byte, until the connection ends.
+fn answer_lines(connection: std::io::Result<TcpStream>) {
+    let connection = connection.unwrap();
+    for _line in BufReader::new(&connection).lines() {
+        // Who wants no answer may be gone.
+        let _ = (&connection).write_all(b".");
+    }
+}
+
+#[test]
+fn a_captured_server_is_not_drawn_as_the_client() {
+    let lab = Lab::new();
+    let container = Container::new(&lab);
+    let tlsdump = Tlsdump::start(&lab, &[&container.option()]);
+    let (server, address) = Mover::server(&lab, &container, "", "127.0.0.1", "r1000 w70000");
+    Mover::client(&lab, &Host, "", address, "w1000 r70000").end();
+    let moved = server.end();
+    let captured = tlsdump.stop();
+    captured.is_exact(&moved[0]);
+    let conversation = captured.only();
+    assert_eq!((conversation.server, conversation.client), (moved[0].local, moved[0].remote));
+    assert_eq!(conversation.to_server().bytes().len(), 1000);
+}
+
+#[test]
+fn the_comment_tells_process_container_library_and_how_the_addresses_are_known() {
+    let lab = Lab::new();
+    let container = Container::new(&lab);
+    let tlsdump = Tlsdump::start(&lab, &[&container.option()]);
+    let moved = Move { client: "", server: "", steps: "w1000 r1000" }.run(&lab, &container);
+    let captured = tlsdump.stop();
+    let value = |key| captured.value(captured.only(), key);
+    assert_eq!(value("pid"), moved[0].pid.to_string());
+    assert_eq!(value("comm"), "tlsmove");
+    assert_eq!(value("mntns"), container.mntns().to_string());
+    assert_eq!(value("tuple"), "nested");
+    let (library, inside) = (value("lib"), container.root());
+    assert!(library.contains("/libssl.so") && inside.join(&library[1..]).exists(), "{library}");
+}
+
+/// Python's asyncio lets OpenSSL write to memory and sends by itself, later.
+const ASYNCIO: &str = "
+import asyncio, ssl, sys
+async def main():
+    any = ssl._create_unverified_context()
+    reader, writer = await asyncio.open_connection('127.0.0.1', int(sys.argv[1]), ssl=any)
+    writer.write(b'GET /asyncio HTTP/1.0\\r\\n\\r\\n')
+    await writer.drain()
+    sys.stdout.write((await reader.read()).decode())
+    writer.close()
+asyncio.run(main())";
+
+#[test]
+fn addresses_that_cannot_be_known_are_made_up_and_said_to_be() {
+    let lab = Lab::new();
+    let nginx = Nginx::start(&lab, &Host);
+    let container = Container::new(&lab);
+    let tlsdump = Tlsdump::start(&lab, &[&container.option()]);
+    let mut python = container.command("python3");
+    let printed = run(python.args(["-c", ASYNCIO, &nginx.address().port().to_string()])).succeeds().stdout;
+    let captured = tlsdump.stop();
+    let conversation = captured.that_wrote("GET /asyncio HTTP/1.0\r\n\r\n");
+    assert!(printed.contains("\nanswer to /asyncio for port "), "{printed}");
+    let read = String::from_utf8_lossy(conversation.read().bytes()).replace("\r\n", "\n");
+    assert_eq!(read.trim_end(), printed.replace('\r', "").trim_end());
+    assert_eq!(captured.value(conversation, "tuple"), "unknown");
+    let comments = &captured.first_packet(conversation).comments;
+    assert!(comments.iter().any(|comment| comment.contains("addresses unknown")), "{comments:?}");
+    let (local, remote) = captured.ends(conversation);
+    for end in [local, remote] {
+        assert!(end.to_string().starts_with("198.1"), "{end} is not of 198.18.0.0/15");
+    }
+}

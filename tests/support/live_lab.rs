@@ -1,0 +1,113 @@
+//! What every live test needs: root, the programs, a directory, a certificate.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio, id};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use tempfile::TempDir;
+
+use crate::process::run;
+
+/// The programs that the tests run, besides the shell and coreutils.
+const PROGRAMS: [&str; 10] =
+    ["capinfos", "curl", "gcc", "mount", "nginx", "nsenter", "openssl", "python3", "setpriv", "unshare"];
+
+/// The directory of a test; gone with it.
+pub(crate) struct Lab {
+    directory: TempDir,
+}
+
+impl Lab {
+    /// Fails where something is missing: a live test that can't run has not passed.
+    pub(crate) fn new() -> Self {
+        static MISSING: LazyLock<Option<String>> = LazyLock::new(missing);
+        if let Some(missing) = &*MISSING {
+            panic!("{missing}");
+        }
+        let lab = Self { directory: tempfile::Builder::new().prefix("tlsdump-live-").tempdir().unwrap() };
+        let mut request = Command::new("openssl");
+        request.args(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=live".split(' '),
+        );
+        // Both go into one file, the key first.
+        run(request.arg("-keyout").arg(lab.path("key")).arg("-out").arg(lab.path("certificate"))).succeeds();
+        let both = ["key", "certificate"].map(|name| std::fs::read(lab.path(name)).unwrap()).concat();
+        std::fs::write(lab.certificate(), both).unwrap();
+        lab
+    }
+
+    /// A file in the directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A certificate and its key.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.path("server.pem")
+    }
+
+    /// The built `tests/programs/tlsmove.c`.
+    pub(crate) fn tlsmove(&self) -> PathBuf {
+        let program = self.path("tlsmove");
+        if !program.exists() {
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/tlsmove.c");
+            let mut compile = Command::new("gcc");
+            compile
+                .args(["-O1", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"])
+                .arg("-o")
+                .arg(&program);
+            run(compile.arg(source).args(["-lssl", "-lcrypto", "-lpthread"])).succeeds();
+        }
+        program
+    }
+}
+
+/// The first thing that is missing, and what to do.
+fn missing() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some(
+            "the live tests need root: sudo ./dev test, or run this very program as root".to_owned(),
+        );
+    }
+    for program in PROGRAMS {
+        if find(program).is_none() {
+            return Some(format!("the live tests need the program {program}: ./dev setup installs it"));
+        }
+    }
+    // These aren't found by their names alone: a wrapper may stand there for what was never installed.
+    for (program, arguments) in [("tshark", &["--version"][..]), ("python3", &["-c", "import requests"])] {
+        let mut command = Command::new(program);
+        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        if !command.status().is_ok_and(|status| status.success()) {
+            let call = arguments.join(" ");
+            return Some(format!("the live tests need `{program} {call}` to work: ./dev setup installs it"));
+        }
+    }
+    None
+}
+
+/// Where a program is; Debian's nginx is not on every root's search path.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let places = path.split(':').chain(["/usr/sbin", "/sbin"]);
+    places.map(|place| Path::new(place).join(program)).find(|file| file.is_file())
+}
+
+/// A port on which nobody listens, below those that the kernel gives to clients: as a server's port would be.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        // Test programs that run at the same time begin at different places.
+        let step = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add((id() % 300) as u16 * 64);
+        let port = 10_000 + step % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("::1", port)).is_ok() {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Real TLS servers.
+
+use std::net::SocketAddr;
+
+use crate::container::Place;
+use crate::lab::{Lab, find, free_port};
+use crate::process::{Process, wait_until};
+
+/// nginx on 127.0.0.1, which answers each request with its own path.
+pub(crate) struct Nginx {
+    _process: Process,
+    port: u16,
+}
+
+impl Nginx {
+    pub(crate) fn start(lab: &Lab, place: &impl Place) -> Self {
+        let port = free_port();
+        let (directory, certificate) = (lab.directory().display(), lab.certificate());
+        let certificate = certificate.display();
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let temporary = temporary.map(|kind| format!("{kind}_temp_path {directory}/{kind};")).concat();
+        let settings = format!(
+            "daemon off; pid {directory}/nginx.{port}.pid; error_log stderr; events {{}}
+            http {{
+                access_log off; {temporary}
+                server {{
+                    listen 127.0.0.1:{port} ssl;
+                    ssl_certificate {certificate}; ssl_certificate_key {certificate};
+                    default_type text/plain;
+                    location / {{ return 200 \"answer to $request_uri for port $remote_port\\n\"; }}
+                }}
+            }}"
+        );
+        let file = lab.path(&format!("nginx.{port}.conf"));
+        std::fs::write(&file, settings).unwrap();
+        let mut command = place.command(&find("nginx").unwrap());
+        command.args(["-e", "stderr", "-c"]).arg(&file);
+        let process = Process::start(&command);
+        wait_for_listener(port);
+        Self { _process: process, port }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// The address of a page.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.address())
+    }
+}
+
+/// `openssl s_server`: what is typed goes to the client, what the client says is printed.
+pub(crate) fn s_server(lab: &Lab, place: &impl Place) -> (Process, SocketAddr) {
+    let port = free_port();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut command = place.command("openssl");
+    command.args(["s_server", "-quiet", "-accept", &address.to_string(), "-cert"]).arg(lab.certificate());
+    let process = Process::start(&command);
+    wait_for_listener(port);
+    (process, address)
+}
+
+/// Looks instead of connecting: a server may take one client only.
+#[track_caller]
+fn wait_for_listener(port: u16) {
+    let wanted = format!(":{port:04X} 00000000:0000 0A ");
+    let listens = || std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&wanted);
+    wait_until("the server listens", || listens().then_some(()));
+}
