@@ -100,6 +100,15 @@ impl<R: Read> Replay<R> {
         Ok(Self { input, position: HEADER_BYTES as u64 })
     }
 
+    /// Reads the contents of the block that begins at `at`.
+    fn block(&mut self, contents: &mut [u8], crc: u32, at: u64) -> anyhow::Result<()> {
+        if self.read(contents)? == 0 {
+            bail!("cut short at byte {}: the last block is not whole", self.position);
+        }
+        ensure!(crc32fast::hash(contents) == crc, "damaged at byte {at}: the checksum of a block is wrong");
+        Ok(())
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> anyhow::Result<usize> {
         let got = read_up_to(&mut self.input, buffer)?;
         if got != buffer.len() && got != 0 {
@@ -120,16 +129,13 @@ impl<R: Read> Source for Replay<R> {
         let [l0, l1, l2, l3, crc @ ..] = header;
         let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         ensure!(len > 0 && len <= BLOCK_BYTES_MAX, "damaged at byte {at}: a block of {len} bytes");
-        let mut block = vec![0; len];
-        if self.read(&mut block)? == 0 {
-            bail!("cut short at byte {}: the last block is not whole", self.position);
+        let begin = batch.len();
+        batch.resize(begin + len, 0);
+        let block = self.block(&mut batch[begin..], u32::from_le_bytes(crc), at);
+        if block.is_err() {
+            batch.truncate(begin);
         }
-        ensure!(
-            crc32fast::hash(&block) == u32::from_le_bytes(crc),
-            "damaged at byte {at}: the checksum of a block is wrong"
-        );
-        batch.append(&mut block);
-        Ok(State::Open)
+        block.map(|()| State::Open)
     }
 }
 
