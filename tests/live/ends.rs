@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::capture::{Captured, Tlsdump, tlsdump, tshark};
 use crate::container::{Container, Host, Place};
 use crate::lab::Lab;
-use crate::mover::Move;
+use crate::mover::{Move, Mover, SERVER_SEED, pattern};
 use crate::process::{Ended, Process, run};
 use crate::servers::Nginx;
 
@@ -178,5 +178,29 @@ fn what_cannot_be_captured_is_refused_in_one_line() {
         (&["--pid", "0", "--lib", "/bin/true"], &["/bin/true"]),
     ] {
         refuses(&run(&tlsdump(arguments)), words);
+    }
+}
+
+#[test]
+fn both_directions_of_a_talk_begin_and_end_together() {
+    let lab = Lab::new();
+    let container = Container::new(&lab);
+    // Each side waits for the other, again and again, before the capture begins and after it ends.
+    let endless = "-x 1000000000";
+    let (_server, address) = Mover::server(&lab, &Host, endless, "127.0.0.1", "r80 w80");
+    let _client = Mover::client(&lab, &container, endless, address, "w80 r80");
+    let tlsdump = Tlsdump::start(&lab, &[&container.option()]);
+    std::thread::sleep(Duration::from_millis(200));
+    let captured = tlsdump.stop();
+    let conversation = captured.only();
+    let (written, read) = (conversation.written().bytes(), conversation.read().bytes());
+    assert!(written.len() > 800 && written.len().abs_diff(read.len()) <= 80, "{captured}");
+    for (bytes, seed) in [(written, 0), (read, SERVER_SEED)] {
+        let word = u64::from_be_bytes(bytes[..8].try_into().unwrap());
+        let position = (word & 0xFFFF_FFFF_FFFF) * 8;
+        assert!(
+            bytes == pattern(seed, position, bytes.len()),
+            "not one piece of what was moved:\n{captured}"
+        );
     }
 }

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use crate::capture::{Captured, Starting, Tlsdump};
 use crate::container::{Container, Host, Place};
 use crate::lab::Lab;
@@ -111,6 +113,7 @@ fn one_kind_widens_and_different_kinds_narrow() {
     clients.iter_mut().for_each(|client| client.process.type_line("go"));
     let chosen: Vec<_> = rows.iter().map(|(_, chooses)| paths(&clients, chooses)).collect();
     clients.into_iter().for_each(|client| drop(client.process.end().succeeds()));
+    captures.iter().for_each(|tlsdump| tlsdump.signal(Signal::INT));
     for ((tlsdump, (options, _)), chosen) in captures.into_iter().zip(&rows).zip(chosen) {
         assert!(!chosen.is_empty(), "{options:?} chooses nobody");
         assert_eq!(requested(&tlsdump.stop()), chosen, "{options:?}");

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::container::{Container, Host, Place};
 use crate::lab::Lab;
-use crate::mover::{Move, Sum, pattern};
+use crate::mover::{Move, SERVER_SEED, Sum, pattern};
 use crate::process::run;
 
 #[test]
@@ -30,5 +30,5 @@ fn the_mover_moves_what_it_says() {
     assert_eq!(moved.len(), 1, "{moved:?}");
     assert_eq!((moved[0].seed, moved[0].layer.as_str()), (7, "only"));
     assert_eq!(moved[0].wrote, Sum::of(&pattern(7, 0, 100_003)));
-    assert_eq!(moved[0].read, Sum::of(&pattern(100, 0, 70_000)));
+    assert_eq!(moved[0].read, Sum::of(&pattern(SERVER_SEED, 0, 70_000)));
 }

@@ -7,11 +7,8 @@ use rustix::process::Signal;
 use crate::capture::{Captured, Tlsdump};
 use crate::container::{Container, Host};
 use crate::lab::Lab;
-use crate::mover::{Move, Moved, Mover, Sum, pattern};
+use crate::mover::{Move, Moved, Mover, SERVER_SEED, Sum, pattern};
 use crate::streams::Stream;
-
-/// The seed of what the servers of the tests write; of their first session.
-const SERVER_SEED: u64 = 100;
 
 /// Captured and told lost is what was moved, and what stands around each gap belongs there. Gives the loss.
 #[track_caller]

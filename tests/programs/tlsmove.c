@@ -6,6 +6,7 @@
  *   -s SEED   what is written: words of 8 bytes, SEED in the upper 16 bits, the word's number in the others;
  *             further sessions have SEED + 1, SEED + 2, ...
  *   -n N      sessions one after another, each on a new connection (server: connections to serve)
+ *   -x N      does the steps N times
  *   -t N      threads that do so at the same time
  *   -b        a BIO of its own: OpenSSL knows no descriptor
  *   -d        non-blocking, with the smallest send buffer
@@ -41,7 +42,7 @@
 struct options {
 	const char *certificate;
 	uint64_t seed;
-	int sessions, threads, log_port;
+	int sessions, threads, times, log_port;
 	bool bare, nonblocking, partial, peek, inner, lazy, answered, server;
 	struct sockaddr_storage address;
 	socklen_t address_length;
@@ -59,7 +60,7 @@ struct end {
 	unsigned long waits; /* for room in the send buffer */
 };
 
-static struct options options = { .sessions = 1, .threads = 1 };
+static struct options options = { .sessions = 1, .threads = 1, .times = 1 };
 static SSL_CTX *context;
 static BIO_METHOD *bare_method, *outer_method;
 static int log_socket = -1;
@@ -313,29 +314,30 @@ static void hand_over(struct end *e)
 	sum_reset(&e->read);
 }
 
+static void do_step(struct end *e, char kind, size_t length)
+{
+	if (kind == 'w' || kind == 'W') {
+		write_pattern(e, length, kind == 'W');
+	} else if (kind == 'r' || kind == 'R') {
+		read_all(e, length, kind == 'R');
+	} else if (kind == 'f') {
+		hand_over(e);
+	} else if (kind == 'g') {
+		puts("gate");
+		fflush(stdout);
+		while (getchar() != '\n')
+			if (feof(stdin))
+				die("standard input ended");
+	} else {
+		die("unknown step");
+	}
+}
+
 static void do_steps(struct end *e)
 {
-	for (char **step = options.steps; *step; step++) {
-		char kind = **step;
-		size_t length = strtoull(*step + 1, NULL, 10);
-
-		if (kind == 'w' || kind == 'W') {
-			write_pattern(e, length, kind == 'W');
-		} else if (kind == 'r' || kind == 'R') {
-			read_all(e, length, kind == 'R');
-		} else if (kind == 'f') {
-			hand_over(e);
-		} else if (kind == 'g') {
-			puts("gate");
-			fflush(stdout);
-			while (getchar() != '\n')
-				if (feof(stdin))
-					die("standard input ended");
-		} else {
-			fprintf(stderr, "tlsmove: unknown step %s\n", *step);
-			_exit(2);
-		}
-	}
+	for (int i = 0; i < options.times; i++)
+		for (char **step = options.steps; *step; step++)
+			do_step(e, **step, strtoull(*step + 1, NULL, 10));
 }
 
 static void do_session(int fd)
@@ -398,7 +400,6 @@ static void *server_thread(void *argument)
 
 static void run(void)
 {
-	/* A server has a thread for each connection, a client does several in one. */
 	int count = options.server ? options.sessions * options.threads : options.threads;
 	pthread_t *threads = checked(calloc(count, sizeof(*threads)), "calloc");
 	int listener = -1;
@@ -468,12 +469,13 @@ static void set_address(const char *text, const char *port)
 
 int main(int argc, char **argv)
 {
-	for (int letter; (letter = getopt(argc, argv, "+c:s:n:t:l:abdpkih")) != -1;) {
+	for (int letter; (letter = getopt(argc, argv, "+c:s:n:t:x:l:abdpkih")) != -1;) {
 		switch (letter) {
 		case 'c': options.certificate = optarg; break;
 		case 's': options.seed = atoi(optarg); break;
 		case 'n': options.sessions = atoi(optarg); break;
 		case 't': options.threads = atoi(optarg); break;
+		case 'x': options.times = atoi(optarg); break;
 		case 'l': options.log_port = atoi(optarg); break;
 		case 'a': options.answered = true; break;
 		case 'b': options.bare = true; break;

@@ -9,6 +9,9 @@ use crate::container::{Host, Place};
 use crate::lab::{Lab, free_port};
 use crate::process::Process;
 
+/// Of what a server writes in its first session.
+pub(crate) const SERVER_SEED: u64 = 100;
+
 /// A running tlsmove.
 pub(crate) struct Mover {
     process: Process,
@@ -62,7 +65,7 @@ impl Mover {
     ) -> (Self, SocketAddr) {
         let address = SocketAddr::new(ip.parse().unwrap(), free_port());
         let certificate = lab.certificate();
-        let options = format!("-s 100 -c {} {options}", certificate.display());
+        let options = format!("-s {SERVER_SEED} -c {} {options}", certificate.display());
         let mover = Self::start(lab, place, &options, "server", address, steps);
         mover.process.stdout_line("the server", |line| line == "listening");
         (mover, address)
