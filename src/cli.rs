@@ -77,6 +77,10 @@ pub struct Args {
     #[arg(short, long = "snapshot-length", value_name = "SNAPLEN", help_heading = "Input and output")]
     pub snaplen: Option<u32>,
 
+    /// How plaintext is put in packets: tls (which encrypts nothing; the default) or plain
+    #[arg(long, value_name = "KIND", help_heading = "Input and output")]
+    pub frames: Option<String>,
+
     /// Flush the output after each packet
     #[arg(short = 'U', long, help_heading = "Input and output")]
     pub packet_buffered: bool,

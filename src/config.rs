@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cli::Args;
 use crate::event::Comm;
+use crate::frame::Envelope;
 use crate::source::live::{Attach, Transport, Witness};
 use crate::target::{MntNsSpec, parse_mntns};
 
@@ -94,6 +95,8 @@ pub struct Output {
     pub count: Option<u64>,
     /// Bytes kept of each packet (`-s`): 1 to [`SNAPLEN_MAX`].
     pub snaplen: u32,
+    /// How plaintext is wrapped in packets (`--frames`).
+    pub envelope: Envelope,
     /// Flush after each packet (`-U`).
     pub packet_buffered: bool,
 }
@@ -249,6 +252,7 @@ impl Output {
             write,
             count: args.count,
             snaplen,
+            envelope: choice("--frames", args.frames.as_deref(), ENVELOPES)?,
             packet_buffered: args.packet_buffered,
         })
     }
@@ -278,6 +282,8 @@ const WITNESSES: &[(&str, Witness)] = &[
 
 const ATTACHES: &[(&str, Attach)] =
     &[("auto", Attach::Auto), ("multi", Attach::Multi), ("perf", Attach::Perf)];
+
+const ENVELOPES: &[(&str, Envelope)] = &[("tls", Envelope::Tls), ("plain", Envelope::Plain)];
 
 /// The value that `name` stands for in `choices`, the default where none was given.
 fn choice<T: Copy + Default>(option: &str, name: Option<&str>, choices: &[(&str, T)]) -> Result<T> {

@@ -196,6 +196,30 @@ pub struct Close {
     pub totals: [u64; 2],
 }
 
+/// What a [`Name`] names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NameKind {
+    /// The server name that the client asks for (SNI, RFC 6066, section 3).
+    ServerName,
+    /// The application protocol that was agreed on (ALPN, RFC 7301).
+    Alpn,
+}
+
+/// Most bytes of a [`Name`]: what ALPN can carry, and more than a host name can have.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// A name that the session goes by, as the program told or asked its library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name<'a> {
+    /// Whose.
+    pub context: Context,
+    /// What it names.
+    pub what: NameKind,
+    /// The name, at most [`NAME_BYTES_MAX`] bytes. It comes from the traced process or its peer: any byte may
+    /// be in it.
+    pub bytes: &'a [u8],
+}
+
 /// How many bytes a session had moved when the kernel's table was read: tells of a loss at the end of a
 /// session, which no later record can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,6 +328,8 @@ pub enum Event<'a> {
     Data(Data<'a>),
     /// End of a session or of one direction.
     Close(Close),
+    /// A name of a session.
+    Name(Name<'a>),
     /// Byte counts of a session.
     Totals(Totals),
     /// End of a process.

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use crate::event::{Counters, Event};
 use crate::file::{Summary, Writer, sink};
 use crate::flow::{FlowTable, Limits, Segment};
-use crate::frame::{self, Encoder, Frame};
+use crate::frame::{self, Encoder, Envelope, Frame};
 use crate::names::Names;
 use crate::stats::Report;
 use crate::text::Text;
@@ -20,6 +20,8 @@ pub struct Outputs {
     pub file: Option<Writer<sink::Output>>,
     /// The readable dump.
     pub text: Option<Text<Stdout>>,
+    /// How plaintext is wrapped in the packets of the file.
+    pub envelope: Envelope,
     /// Packets after which to stop; where there is no file, segments of the dump.
     pub count: Option<u64>,
     /// Flush after each packet.
@@ -70,10 +72,11 @@ impl Pipeline {
     /// Nothing is written yet.
     #[must_use]
     pub fn new(outputs: Outputs) -> Self {
+        let encoder = Encoder::new(outputs.envelope);
         Self {
             names: Names::default(),
             flows: FlowTable::new(Limits::default()),
-            drawing: Drawing { encoder: Encoder::default(), outputs, packets: 0, stop: None },
+            drawing: Drawing { encoder, outputs, packets: 0, stop: None },
             damaged: 0,
             counters: None,
         }
@@ -160,7 +163,7 @@ impl Drawing {
     }
 
     fn draw(&mut self, segment: Segment<'_, frame::State>, names: &Names) -> Result<(), Stop> {
-        let Outputs { file, text, count, flush_each } = &mut self.outputs;
+        let Outputs { file, text, count, flush_each, .. } = &mut self.outputs;
         if let Some(text) = text {
             text.segment(&segment, names)?;
             if *flush_each {

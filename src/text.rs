@@ -173,7 +173,7 @@ mod tests {
     use chrono::FixedOffset;
 
     use crate::event::{Comm, Container, Event, MountNs, Task};
-    use crate::flow::Flow;
+    use crate::flow::{Flow, FlowNames};
 
     fn flow() -> Flow {
         let mut comm = Comm::default();
@@ -189,6 +189,7 @@ mod tests {
             netns: 1,
             library: 0,
             task: Task { pid: 1234, tid: 1234, mntns, comm, ..Task::default() },
+            names: FlowNames::default(),
         }
     }
 

@@ -5,6 +5,7 @@ use clap::Parser;
 use tlsdump::cli::Args;
 use tlsdump::config::{BUFFER_DEFAULT, Config, Input, Live, Place, SNAPLEN_MAX, Verbosity};
 use tlsdump::event::Comm;
+use tlsdump::frame::Envelope;
 use tlsdump::source::live::{Attach, Transport, Witness};
 use tlsdump::target::MntNsSpec;
 
@@ -27,6 +28,7 @@ fn defaults() {
     assert_eq!(config.verbosity, Verbosity::Normal);
     assert_eq!((config.output.text, config.output.write, config.output.count), (true, None, None));
     assert_eq!((config.output.snaplen, config.output.packet_buffered), (SNAPLEN_MAX, false));
+    assert_eq!(config.output.envelope, Envelope::Tls);
     let live = live("--pid 0");
     assert_eq!((live.buffer_bytes, live.root.to_str()), (BUFFER_DEFAULT, Some("/")));
     assert_eq!((live.transport, live.witness, live.attach), (Transport::Auto, Witness::Auto, Attach::Auto));
@@ -108,6 +110,7 @@ fn what_contradicts_is_refused() {
         ("--pid 0 -w - --text", "both want standard output"),
         ("--pid 0 -q -v", "contradict"),
         ("--pid 0 --transport tcp", "not one of auto, ring, perf"),
+        ("--pid 0 --frames udp", "not one of tls, plain"),
         ("--pid 0 --witness x", "not one of auto, tracepoint, fentry, kprobe"),
         ("--pid 0 --attach x", "not one of auto, multi, perf"),
         ("--pid 0 --record -", "--record takes a file"),

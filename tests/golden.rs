@@ -1,8 +1,11 @@
 //! Recorded streams must give, to the byte, the files that they gave when they were blessed.
 //!
-//! `fixtures/NAME.stream` was recorded from real programs; `NAME.pcapng` is what `-w` makes of it and
-//! `NAME.txt` what `--text` shows. `TLSDUMP_BLESS=1 cargo test --test golden` writes the last two anew: look
-//! at the difference before it is committed.
+//! `fixtures/NAME.stream` was recorded from real programs; `NAME.pcapng` is what `-w` makes of it,
+//! `NAME.plain.pcapng` the same with `--frames plain`, and `NAME.txt` what `--text` shows.
+//! `TLSDUMP_BLESS=1 cargo test --test golden` writes the last three anew: look at the difference before it is
+//! committed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support {
     pub mod pcapng;
@@ -58,18 +61,26 @@ fn check(made: &[u8], golden: &Path) {
 fn every_stream_gives_its_capture_and_its_text() {
     for stream in fixtures() {
         check(&tlsdump(&["-w", "-"], &stream).stdout, &stream.with_extension("pcapng"));
+        let plain = tlsdump(&["-w", "-", "--frames", "plain"], &stream).stdout;
+        check(&plain, &stream.with_extension("plain.pcapng"));
         check(&tlsdump(&[], &stream).stdout, &stream.with_extension("txt"));
     }
 }
 
 #[test]
-fn every_capture_is_whole_and_in_order() {
+fn every_capture_is_whole_and_in_order_and_the_same_in_any_envelope() {
     for stream in fixtures() {
-        let capture = pcapng::read(&tlsdump(&["-w", "-"], &stream).stdout).unwrap();
-        let conversations = streams::conversations(&capture).unwrap();
-        assert!(!conversations.is_empty(), "{}", stream.display());
-        for conversation in conversations {
-            assert!(!conversation.written().bytes().is_empty(), "{}", stream.display());
+        let [plain, tls] = ["plain", "tls"].map(|frames| {
+            let file = tlsdump(&["-w", "-", "--frames", frames], &stream).stdout;
+            streams::conversations(&pcapng::read(&file).unwrap()).unwrap()
+        });
+        assert!(!plain.is_empty(), "{}", stream.display());
+        assert_eq!(plain.len(), tls.len(), "{}", stream.display());
+        for (plain, tls) in plain.iter().zip(&tls) {
+            assert!(plain.hello.is_none() && tls.hello.is_some(), "{}", stream.display());
+            assert!(!plain.written().bytes().is_empty(), "{}", stream.display());
+            assert!(plain.written().bytes() == tls.written().bytes());
+            assert!(plain.read().bytes() == tls.read().bytes());
         }
     }
 }

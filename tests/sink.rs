@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tlsdump::event::Dir;
 use tlsdump::file::sink::{BUFFER_BYTES, Output, Sink};
 use tlsdump::flow::What;
+use tlsdump::frame::Envelope;
 
 /// Opens, writes two blocks and flushes.
 fn write(path: &Path) {
@@ -174,7 +175,7 @@ fn run_limited(limit: &[&str]) {
 fn fill(disk: &Path) {
     let path = disk.join("out.pcapng");
     let names = names();
-    let mut pen = Pen::new(Output::open(&path).unwrap(), &names, 0);
+    let mut pen = Pen::new(Output::open(&path).unwrap(), &names, 0, Envelope::Plain);
     let mut a = flow(1, "10.0.0.1:50000", "10.0.0.2:443");
     pen.open(&mut a);
     // A length that no page or buffer is a multiple of.

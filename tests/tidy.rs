@@ -43,7 +43,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/sys.rs", &["event"]),
     ("src/cli.rs", &[]),
     ("src/names.rs", &["event"]),
-    ("src/config.rs", &["cli", "event", "source", "target"]),
+    ("src/config.rs", &["cli", "event", "frame", "source", "target"]),
     ("src/wire/", &["event"]),
     ("src/flow/", &["event"]),
     ("src/frame/", &["event", "flow"]),

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::event::{Counters, How};
 use crate::flow::Flow;
+use crate::frame::Note;
 use crate::names::Names;
 use crate::safe;
 
@@ -32,6 +33,12 @@ pub(super) fn who(flow: &Flow, names: &Names) -> String {
         How::Fd => "fd",
         How::Nested => "nested",
     });
+    for (key, name) in [(" sni=", &flow.names.server), (" alpn=", &flow.names.alpn)] {
+        if let Some(name) = name {
+            line.push_str(key);
+            safe::push_value(&mut line, &String::from_utf8_lossy(name), VALUE_MAX);
+        }
+    }
     line
 }
 
@@ -40,10 +47,21 @@ pub(super) fn addresses_unknown() -> String {
     "tlsdump: addresses unknown, those shown are made up".to_owned()
 }
 
-/// Said on the first packet after a gap.
-pub(super) fn lost(bytes: u64) -> String {
-    let unit = if bytes == 1 { "byte" } else { "bytes" };
-    format!("tlsdump: {bytes} {unit} lost here")
+/// What is out of the ordinary about a packet.
+pub(super) fn note(note: Note) -> String {
+    match note {
+        Note::Gap(lost) => format!("tlsdump: {} lost here", count(lost)),
+        Note::Filled { bytes, .. } => format!("tlsdump: {} lost here, filled with zeros", count(bytes)),
+        Note::BrokenOff(lost) => {
+            format!("tlsdump: {} lost, too many to fill: drawn as a new connection", count(lost))
+        }
+        Note::BegunAgain(lost) => format!("tlsdump: goes on after the loss of {}", count(lost)),
+        Note::Added => "tlsdump: added for the reader, not captured".to_owned(),
+    }
+}
+
+fn count(bytes: u64) -> String {
+    format!("{bytes} {}", if bytes == 1 { "byte" } else { "bytes" })
 }
 
 /// What the kernel side counted in the whole capture.

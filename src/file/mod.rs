@@ -12,7 +12,7 @@ pub mod sink;
 use std::io;
 
 use crate::event::{Counters, How};
-use crate::frame::{FRAME_MAX, Frame};
+use crate::frame::{FRAME_MAX, Frame, Note};
 use crate::names::Names;
 
 use blocks::{Section, Statistics};
@@ -110,7 +110,7 @@ impl<S: Sink> Writer<S> {
         self.out.block(section)?;
 
         interface.packets += 1;
-        interface.losses += u64::from(frame.lost.is_some());
+        interface.losses += u64::from(frame.note.is_some_and(loses));
         let (first, last) = self.span.unwrap_or((frame.at, frame.at));
         self.span = Some((first.min(frame.at), last.max(frame.at)));
         self.packets += 1;
@@ -199,5 +199,10 @@ fn comment_on(comments: &mut Vec<String>, frame: &Frame<'_>, names: &Names) {
             comments.push(comment::addresses_unknown());
         }
     }
-    comments.extend(frame.lost.map(comment::lost));
+    comments.extend(frame.note.map(comment::note));
+}
+
+/// Whether a place where bytes are missing begins at the frame with this note.
+fn loses(note: Note) -> bool {
+    matches!(note, Note::Gap(_) | Note::Filled { first: true, .. } | Note::BrokenOff(_))
 }

@@ -8,6 +8,7 @@
 //!   the session ends, the conversation is drawn on made-up addresses.
 //! - A session is drawn as more than one conversation if its socket is replaced, or if it goes on after its
 //!   end; positions then go on from where they were.
+//! - Names of a session are kept as soon as their turn comes, for what is drawn after that.
 //! - The end of a process waits too, for records of it that are still in another CPU's buffer.
 
 mod address;
@@ -22,7 +23,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 pub use self::limits::{FlowStats, Limits};
-pub use self::segment::{Flow, Segment, What};
+pub use self::segment::{Flow, FlowNames, Segment, What};
 
 use self::order::Order;
 use self::record::{Body, Record};
@@ -97,6 +98,10 @@ impl<S: Default> FlowTable<S> {
             Event::Close(close) => {
                 let body = Body::Close { reason: close.reason, totals: close.totals };
                 self.record(&close.context, body, emit);
+            }
+            Event::Name(name) => {
+                let body = Body::Name { what: name.what, bytes: name.bytes };
+                self.record(&name.context, body, emit);
             }
             Event::Totals(totals) => self.record(&totals.context, Body::Totals(totals.totals), emit),
             Event::Exit(exit) => self.exit(exit, emit),

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{CloseReason, Context, Dir};
+use crate::event::{CloseReason, Context, Dir, NameKind};
 
 /// What a record of a session says; `B` is how its bytes are kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Body<B> {
     Data { dir: Dir, offset: u64, bytes: B },
     Close { reason: CloseReason, totals: [u64; 2] },
+    Name { what: NameKind, bytes: B },
     Totals([u64; 2]),
 }
 
@@ -41,6 +42,7 @@ impl Held {
         let body = match record.body {
             Body::Data { dir, offset, bytes } => Body::Data { dir, offset, bytes: bytes.into() },
             Body::Close { reason, totals } => Body::Close { reason, totals },
+            Body::Name { what, bytes } => Body::Name { what, bytes: bytes.into() },
             Body::Totals(totals) => Body::Totals(totals),
         };
         Self { context: *record.context, body, since: record.since }
@@ -52,6 +54,7 @@ impl Held {
                 Body::Data { dir: *dir, offset: *offset, bytes: bytes.as_ref() }
             }
             Body::Close { reason, totals } => Body::Close { reason: *reason, totals: *totals },
+            Body::Name { what, bytes } => Body::Name { what: *what, bytes: bytes.as_ref() },
             Body::Totals(totals) => Body::Totals(*totals),
         };
         Record { context: &self.context, body, since: self.since }
@@ -59,7 +62,10 @@ impl Held {
 
     /// Memory that it takes, bytes.
     pub(super) fn cost(&self) -> u64 {
-        let bytes = if let Body::Data { bytes, .. } = &self.body { bytes.len() } else { 0 };
+        let bytes = match &self.body {
+            Body::Data { bytes, .. } | Body::Name { bytes, .. } => bytes.len(),
+            Body::Close { .. } | Body::Totals(_) => 0,
+        };
         (size_of::<Self>() + bytes) as u64
     }
 }

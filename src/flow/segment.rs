@@ -2,10 +2,33 @@
 
 use std::net::SocketAddr;
 
-use crate::event::{Dir, How, Task};
+use crate::event::{Dir, How, NameKind, Task};
+
+/// Names of a session, as far as they are known; at most [`crate::event::NAME_BYTES_MAX`] bytes each, and any
+/// byte may be in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowNames {
+    /// [`NameKind::ServerName`].
+    pub server: Option<Box<[u8]>>,
+    /// [`NameKind::Alpn`].
+    pub alpn: Option<Box<[u8]>>,
+}
+
+impl FlowNames {
+    /// Keeps a name. One that comes late, when newer ones may have come, replaces none.
+    pub(super) fn learn(&mut self, what: NameKind, bytes: &[u8], is_late: bool) {
+        let name = match what {
+            NameKind::ServerName => &mut self.server,
+            NameKind::Alpn => &mut self.alpn,
+        };
+        if name.is_none() || !is_late {
+            *name = Some(bytes.into());
+        }
+    }
+}
 
 /// Who a segment belongs to. `task` is the thread that made the call of this very segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// Number of the drawn conversation, from 1, in order of first appearance.
     pub id: u64,
@@ -25,6 +48,22 @@ pub struct Flow {
     pub library: u32,
     /// Who.
     pub task: Task,
+    /// What is known of the session's names by now.
+    pub names: FlowNames,
+}
+
+impl Flow {
+    /// The direction in which the client sends.
+    #[must_use]
+    pub fn client(&self) -> Dir {
+        if self.local_is_client { Dir::Out } else { Dir::In }
+    }
+
+    /// The port of the server.
+    #[must_use]
+    pub fn server_port(&self) -> u16 {
+        if self.local_is_client { self.remote.port() } else { self.local.port() }
+    }
 }
 
 /// What happens in a segment.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use super::address::{self, Ends};
 use super::limits::{FlowStats, Limits};
 use super::record::{Body, Held, Record, Window};
-use super::segment::{Flow, Segment, What};
+use super::segment::{Flow, FlowNames, Segment, What};
 use crate::event::{Clock, CloseReason, Conn, Context, Dir, Exit, How, Role, Tuple};
 
 const DIRS: [Dir; 2] = [Dir::Out, Dir::In];
@@ -101,6 +101,7 @@ impl<S: Default> Session<S> {
                 netns: 0,
                 library: 0,
                 task: context.task,
+                names: FlowNames::default(),
             },
             state: S::default(),
             phase: Phase::Fresh,
@@ -195,7 +196,7 @@ impl<S: Default> Session<S> {
     pub(super) fn forget(&mut self, out: &mut Out<'_, S>) {
         self.release(out);
         if self.phase == Phase::Drawn {
-            self.emit(out.shared.now, self.client(), What::Reset, out);
+            self.emit(out.shared.now, self.flow.client(), What::Reset, out);
             self.phase = Phase::Closed;
         }
     }
@@ -250,6 +251,10 @@ impl<S: Default> Session<S> {
     /// Takes a record whose turn has come or passed.
     fn take(&mut self, number: i64, record: Record<'_>, out: &mut Out<'_, S>) {
         let in_turn = number == self.next;
+        if let Body::Name { what, bytes } = record.body {
+            // Known from here on, also to what waits for addresses.
+            self.flow.names.learn(what, bytes, !in_turn);
+        }
         if !in_turn && self.is_stale(&record.body) {
             if let Body::Data { bytes, .. } = record.body {
                 out.shared.stats.duplicate_bytes += bytes.len() as u64;
@@ -263,7 +268,7 @@ impl<S: Default> Session<S> {
         self.learn(record.context, in_turn || record.body.is_numbered());
         if self.lacks_address() {
             match record.body {
-                Body::Totals(_) => {}
+                Body::Totals(_) | Body::Name { .. } => {}
                 Body::Close { reason: CloseReason::Free, .. } => self.settle(out),
                 Body::Close { .. } | Body::Data { .. } => {
                     let held = self.hold(&record, out.shared);
@@ -289,6 +294,7 @@ impl<S: Default> Session<S> {
             Body::Close { reason: CloseReason::Free, totals } => {
                 Some(totals[0]) < out || Some(totals[1]) < read
             }
+            Body::Name { .. } => true,
             Body::Totals(_) => false,
         }
     }
@@ -337,6 +343,7 @@ impl<S: Default> Session<S> {
             Body::Data { dir, offset, bytes } => self.data(context.at, dir, offset, bytes, out),
             Body::Close { reason, totals } => self.close(context.at, reason, totals, out),
             Body::Totals(totals) => self.hear(totals, context.at, since),
+            Body::Name { .. } => {}
         }
     }
 
@@ -421,7 +428,7 @@ impl<S: Default> Session<S> {
                 self.flow.how = self.conn.how;
                 return;
             }
-            self.emit(at, self.client(), What::Reset, out);
+            self.emit(at, self.flow.client(), What::Reset, out);
         }
         self.open(at, out);
     }
@@ -435,13 +442,14 @@ impl<S: Default> Session<S> {
         };
         let Ends { local, remote, local_is_client } = ends;
         let netns = tuple.map_or(0, |tuple| tuple.netns);
-        self.flow = Flow { id, local, remote, local_is_client, how, netns, ..self.flow };
+        let names = std::mem::take(&mut self.flow.names);
+        self.flow = Flow { id, local, remote, local_is_client, how, netns, names, ..self.flow };
         self.state = S::default();
         self.phase = Phase::Drawn;
         self.drawn_on = tuple;
         self.finished = [false; 2];
         out.shared.stats.unaddressed += u64::from(tuple.is_none());
-        self.emit(at, self.client(), What::Open, out);
+        self.emit(at, self.flow.client(), What::Open, out);
     }
 
     /// Ends one direction of the conversation, if there is one and it is open.
@@ -451,11 +459,6 @@ impl<S: Default> Session<S> {
             *finished = true;
             self.emit(at, dir, What::Fin, out);
         }
-    }
-
-    /// The direction in which the client sends.
-    fn client(&self) -> Dir {
-        if self.flow.local_is_client { Dir::Out } else { Dir::In }
     }
 
     fn emit(&mut self, at: u64, dir: Dir, what: What<'_>, out: &mut Out<'_, S>) {

@@ -14,6 +14,9 @@ pub(super) const IP_MAX: usize = Ipv6Header::LEN;
 /// Most bytes of a TCP header.
 pub(super) const TCP_MAX: usize = TcpHeader::MAX_LEN;
 
+/// Where the checksum is in a TCP header (RFC 9293, section 3.1).
+const CHECKSUM_IN_TCP: usize = 16;
+
 /// Time to live and hop limit, as Linux sends.
 const HOPS: u8 = 64;
 /// Locally administered addresses (RFC 7042, section 2.1), the same in every flow: the end in the traced
@@ -49,26 +52,37 @@ pub(super) fn addresses(from: IpAddr, to: IpAddr) -> Addresses {
     }
 }
 
-/// Writes the frame of `tcp` and `payload` to `buffer`, which is emptied first. The checksum of `tcp` is
-/// computed here. `payload` has at most [`super::SEGMENT_MAX`] bytes.
-pub(super) fn write(
-    buffer: &mut Vec<u8>,
-    dir: Dir,
-    addresses: Addresses,
-    mut tcp: TcpHeader,
-    payload: &[u8],
-) {
+/// Writes the frame of `tcp` and a payload, given in parts, to `buffer`, which is emptied first. The checksum
+/// of `tcp` is computed here. The payload has at most [`super::SEGMENT_MAX`] bytes.
+pub(super) fn write(buffer: &mut Vec<u8>, dir: Dir, addresses: Addresses, tcp: &TcpHeader, parts: &[&[u8]]) {
+    let payload: usize = parts.iter().map(|part| part.len()).sum();
+    // SEGMENT_MAX and the longest header together fit in 16 bits (checked where SEGMENT_MAX is defined), so
+    // neither this conversion nor a checksum can fail.
+    let length = u16::try_from(tcp.header_len() + payload).unwrap_or(u16::MAX);
+    buffer.clear();
+    write_addresses(buffer, dir, addresses, length);
+    let tcp_begin = buffer.len();
+    buffer.extend_from_slice(&tcp.to_bytes());
+    let payload_begin = buffer.len();
+    parts.iter().for_each(|part| buffer.extend_from_slice(part));
+
+    let payload = &buffer[payload_begin..];
+    let checksum = match addresses {
+        Addresses::V4(from, to) => tcp.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload),
+        Addresses::V6(from, to) => tcp.calc_checksum_ipv6_raw(from.octets(), to.octets(), payload),
+    };
+    let at = tcp_begin + CHECKSUM_IN_TCP;
+    buffer[at..at + 2].copy_from_slice(&checksum.unwrap_or(0).to_be_bytes());
+}
+
+/// Ethernet and IP headers around `length` bytes of TCP.
+fn write_addresses(buffer: &mut Vec<u8>, dir: Dir, addresses: Addresses, length: u16) {
     let (source, destination) = match dir {
         Dir::Out => (LOCAL_MAC, REMOTE_MAC),
         Dir::In => (REMOTE_MAC, LOCAL_MAC),
     };
-    // SEGMENT_MAX and the longest header together fit in 16 bits (checked where SEGMENT_MAX is defined), so
-    // neither conversion below nor a checksum can fail.
-    let length = u16::try_from(tcp.header_len() + payload.len()).unwrap_or(u16::MAX);
-    buffer.clear();
     match addresses {
         Addresses::V4(from, to) => {
-            tcp.checksum = tcp.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload).unwrap_or(0);
             let mut ip = Ipv4Header {
                 total_len: Ipv4Header::MIN_LEN_U16.saturating_add(length),
                 time_to_live: HOPS,
@@ -84,7 +98,6 @@ pub(super) fn write(
             buffer.extend_from_slice(&ip.to_bytes());
         }
         Addresses::V6(from, to) => {
-            tcp.checksum = tcp.calc_checksum_ipv6_raw(from.octets(), to.octets(), payload).unwrap_or(0);
             let ip = Ipv6Header {
                 payload_length: length,
                 next_header: IpNumber::TCP,
@@ -98,8 +111,6 @@ pub(super) fn write(
             buffer.extend_from_slice(&ip.to_bytes());
         }
     }
-    buffer.extend_from_slice(&tcp.to_bytes());
-    buffer.extend_from_slice(payload);
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::event::Dir;
 use crate::flow::Flow;
 
 use super::headers::{addresses, ends, write};
-use super::{Frame, SEGMENT_MAX, State};
+use super::{Frame, Note, SEGMENT_MAX, State};
 
 /// Window of a SYN, which is not scaled; what Linux offers.
 const SYN_WINDOW: u16 = 64_240;
@@ -55,10 +55,9 @@ pub(super) struct Pen<'a, E> {
 }
 
 impl<E> Pen<'_, E> {
-    /// SYN, SYN-ACK, ACK; the first goes in direction `client`.
-    pub(super) fn handshake(&mut self, client: Dir) -> Result<(), E> {
-        self.state.numbers = Numbers::default();
-        self.send(client, SYN, &[], None)?;
+    /// SYN, SYN-ACK, ACK; the first goes in direction `client` and carries the note.
+    pub(super) fn handshake(&mut self, client: Dir, note: Option<Note>) -> Result<(), E> {
+        self.send(client, SYN, &[], note)?;
         self.send(client.flip(), SYN | ACK, &[], None)?;
         self.send(client, ACK, &[], None)
     }
@@ -68,12 +67,17 @@ impl<E> Pen<'_, E> {
     /// until then.
     pub(super) fn data(&mut self, dir: Dir, bytes: &[u8]) -> Result<(), E> {
         for piece in bytes.chunks(SEGMENT_MAX) {
-            self.send(dir, PSH | ACK, piece, None)?;
+            self.payload(dir, &[piece], None)?;
             if std::mem::take(&mut self.state.numbers.gap[dir.index()]) {
                 self.send(dir.flip(), ACK, &[], None)?;
             }
         }
         Ok(())
+    }
+
+    /// One segment of payload, given in parts: not more than [`SEGMENT_MAX`] bytes.
+    pub(super) fn payload(&mut self, dir: Dir, parts: &[&[u8]], note: Option<Note>) -> Result<(), E> {
+        self.send(dir, PSH | ACK, parts, note)
     }
 
     /// Steps over `lost` bytes. The step shows as an empty segment after the gap, so that a loss that nothing
@@ -85,7 +89,7 @@ impl<E> Pen<'_, E> {
         self.state.numbers.gap[dir.index()] = true;
         // Truncation is what sequence numbers do.
         let mut left = lost as u32;
-        self.step(dir, &mut left, Some(lost))?;
+        self.step(dir, &mut left, Some(Note::Gap(lost)))?;
         while left > 0 {
             self.send(dir.flip(), ACK, &[], None)?;
             self.step(dir, &mut left, None)?;
@@ -93,9 +97,9 @@ impl<E> Pen<'_, E> {
         Ok(())
     }
 
-    /// The end of one direction.
-    pub(super) fn fin(&mut self, dir: Dir) -> Result<(), E> {
-        self.send(dir, FIN | ACK, &[], None)
+    /// The end of one direction, with the last of its payload.
+    pub(super) fn fin(&mut self, dir: Dir, payload: &[u8]) -> Result<(), E> {
+        self.send(dir, FIN | ACK, &[payload], None)
     }
 
     /// The end of both directions, without one.
@@ -103,7 +107,14 @@ impl<E> Pen<'_, E> {
         self.send(dir, RST | ACK, &[], None)
     }
 
-    fn step(&mut self, dir: Dir, left: &mut u32, note: Option<u64>) -> Result<(), E> {
+    /// Breaks off and begins again, instead of `lost` bytes of direction `dir`. The numbers go on, because a
+    /// SYN with the number of an earlier one would be taken for that one sent again.
+    pub(super) fn restart(&mut self, dir: Dir, lost: u64) -> Result<(), E> {
+        self.send(dir, RST | ACK, &[], Some(Note::BrokenOff(lost)))?;
+        self.handshake(self.flow.client(), Some(Note::BegunAgain(lost)))
+    }
+
+    fn step(&mut self, dir: Dir, left: &mut u32, note: Option<Note>) -> Result<(), E> {
         let step = (*left).min(STEP_MAX);
         *left -= step;
         self.advance(dir, step);
@@ -115,15 +126,16 @@ impl<E> Pen<'_, E> {
         *next = next.wrapping_add(bytes);
     }
 
-    fn send(&mut self, dir: Dir, flags: u8, payload: &[u8], lost: Option<u64>) -> Result<(), E> {
+    fn send(&mut self, dir: Dir, flags: u8, parts: &[&[u8]], note: Option<Note>) -> Result<(), E> {
         let (from, to) = ends(self.flow, dir);
         let tcp = self.header(dir, flags, from.port(), to.port());
-        write(self.buffer, dir, addresses(from.ip(), to.ip()), tcp, payload);
+        write(self.buffer, dir, addresses(from.ip(), to.ip()), &tcp, parts);
         // At most SEGMENT_MAX, so the conversion is exact. SYN and FIN take a number each.
-        self.advance(dir, payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0));
+        let payload: usize = parts.iter().map(|part| part.len()).sum();
+        self.advance(dir, payload as u32 + u32::from(flags & (SYN | FIN) != 0));
         let introduce = self.introduce();
         let Self { at, flow, .. } = *self;
-        (self.emit)(&Frame { at, flow, dir, bytes: self.buffer, introduce, lost })
+        (self.emit)(&Frame { at, flow, dir, bytes: self.buffer, introduce, note })
     }
 
     fn header(&mut self, dir: Dir, flags: u8, source_port: u16, destination_port: u16) -> TcpHeader {

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use crate::event::{
     Clock, Close, CloseReason, Comm, Conn, Container, Context, Counters, Data, Dir, Event, Exit, How,
-    Library, MountNs, Role, Session, Start, Task, Totals, Tuple,
+    Library, MountNs, NAME_BYTES_MAX, Name, NameKind, Role, Session, Start, Task, Totals, Tuple,
 };
 
 use super::{
     DecodeError, HEADER_BYTES, KIND_CLOCK, KIND_CLOSE, KIND_CONTAINER, KIND_COUNTERS, KIND_DATA, KIND_EXIT,
-    KIND_LIBRARY, KIND_START, KIND_TOTALS, TASK_IN_CONTEXT, TASK_IN_EXIT, record_size,
+    KIND_LIBRARY, KIND_NAME, KIND_START, KIND_TOTALS, TASK_IN_CONTEXT, TASK_IN_EXIT, record_size,
 };
 
 /// What one whole record says.
@@ -27,6 +27,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
     let event = match kind {
         KIND_DATA => Event::Data(r.data()?),
         KIND_CLOSE => Event::Close(r.close()?),
+        KIND_NAME => Event::Name(r.name()?),
         KIND_EXIT => Event::Exit(Exit { at: r.u64()?, task: r.task()? }),
         KIND_START => Event::Start(Start { application: r.text()?, os: r.text()?, command: r.text()? }),
         KIND_CLOCK => Event::Clock(Clock { mono: r.u64()?, wall: r.u64()? }),
@@ -58,7 +59,7 @@ pub fn glance(record: &[u8]) -> Option<Glance> {
     let kind = u16::from_le_bytes([*record.get(4)?, *record.get(5)?]);
     let task = |begin| Reader { rest: record.get(begin..).unwrap_or_default() }.task().ok();
     match kind {
-        KIND_DATA | KIND_CLOSE => task(TASK_IN_CONTEXT).map(Glance::Session),
+        KIND_DATA | KIND_CLOSE | KIND_NAME => task(TASK_IN_CONTEXT).map(Glance::Session),
         KIND_EXIT => task(TASK_IN_EXIT).map(Glance::Exit),
         _ => None,
     }
@@ -128,6 +129,20 @@ impl<'a> Reader<'a> {
         };
         self.u32()?;
         Ok(Close { context, reason, totals })
+    }
+
+    fn name(&mut self) -> Result<Name<'a>, DecodeError> {
+        let context = self.context()?;
+        let what = match self.u32()? {
+            1 => NameKind::ServerName,
+            2 => NameKind::Alpn,
+            _ => return Err(DecodeError::Value("kind of name")),
+        };
+        let len = self.u32()? as usize;
+        if len > NAME_BYTES_MAX {
+            return Err(DecodeError::Value("name length"));
+        }
+        Ok(Name { context, what, bytes: self.bytes(len)? })
     }
 
     fn context(&mut self) -> Result<Context, DecodeError> {

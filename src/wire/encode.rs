@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use crate::event::{CloseReason, Conn, Context, Counters, Event, How, Role, Task};
+use crate::event::{CloseReason, Conn, Context, Counters, Event, How, NameKind, Role, Task};
 
 use super::{
     HEADER_BYTES, KIND_CLOCK, KIND_CLOSE, KIND_CONTAINER, KIND_COUNTERS, KIND_DATA, KIND_EXIT, KIND_LIBRARY,
-    KIND_START, KIND_TOTALS,
+    KIND_NAME, KIND_START, KIND_TOTALS,
 };
 
 /// Appends the record that says `event`. Names longer than fits a record are cut; a payload longer than
@@ -29,6 +29,13 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             put_u32(out, if close.reason == CloseReason::Shutdown { 1 } else { 2 });
             put_u32(out, 0);
             KIND_CLOSE
+        }
+        Event::Name(name) => {
+            put_context(out, &name.context);
+            put_u32(out, if name.what == NameKind::ServerName { 1 } else { 2 });
+            put_u32(out, name.bytes.len() as u32);
+            out.extend_from_slice(name.bytes);
+            KIND_NAME
         }
         Event::Exit(exit) => {
             put_u64(out, exit.at);

@@ -33,6 +33,7 @@ pub(crate) const TASK_IN_EXIT: usize = HEADER_BYTES + 8;
 const KIND_DATA: u16 = 1;
 const KIND_CLOSE: u16 = 2;
 const KIND_EXIT: u16 = 3;
+const KIND_NAME: u16 = 4;
 const KIND_START: u16 = 16;
 const KIND_CLOCK: u16 = 17;
 const KIND_LIBRARY: u16 = 18;
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
     use crate::event::{
         Clock, Close, CloseReason, Comm, Conn, Container, Context, Counters, Data, Dir, Event, Exit, How,
-        Library, MountNs, Role, Session, Start, Task, Totals, Tuple,
+        Library, MountNs, NAME_BYTES_MAX, Name, NameKind, Role, Session, Start, Task, Totals, Tuple,
     };
 
     fn context(tuple: Option<Tuple>) -> Context {
@@ -148,6 +149,8 @@ mod tests {
             Event::Data(Data { context: context(None), dir: Dir::In, offset: 0, bytes: b"x" }),
             Event::Close(Close { context: v4, reason: CloseReason::Shutdown, totals: [1, 2] }),
             Event::Close(Close { context: v6, reason: CloseReason::Free, totals: [3, 4] }),
+            Event::Name(Name { context: v4, what: NameKind::ServerName, bytes: b"a.example" }),
+            Event::Name(Name { context: v6, what: NameKind::Alpn, bytes: &[b'\xff'; NAME_BYTES_MAX] }),
             Event::Totals(Totals { context: v4, totals: [u64::MAX, 0] }),
             Event::Exit(Exit { at: 1, task: v4.task }),
             Event::Counters(counters),
@@ -198,11 +201,22 @@ mod tests {
             let expected = match &event {
                 Event::Data(data) => Some(Glance::Session(data.context.task)),
                 Event::Close(close) => Some(Glance::Session(close.context.task)),
+                Event::Name(name) => Some(Glance::Session(name.context.task)),
                 Event::Exit(exit) => Some(Glance::Exit(exit.task)),
                 _ => None,
             };
             assert_eq!(glance(&record), expected);
         }
+    }
+
+    #[test]
+    fn a_name_of_256_bytes_or_of_something_unknown_is_refused() {
+        let mut record = Vec::new();
+        let bytes = &[b'a'; NAME_BYTES_MAX + 1];
+        encode(&Event::Name(Name { context: context(None), what: NameKind::Alpn, bytes }), &mut record);
+        assert_eq!(decode(&record), Err(DecodeError::Value("name length")));
+        record[CONTEXT_BYTES] = 3;
+        assert_eq!(decode(&record), Err(DecodeError::Value("kind of name")));
     }
 
     #[test]

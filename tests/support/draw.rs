@@ -8,8 +8,8 @@ use std::io;
 use tlsdump::event::{Comm, Container, Counters, Dir, Event, How, Library, MountNs, Start, Task};
 use tlsdump::file::sink::Sink;
 use tlsdump::file::{Options, Writer};
-use tlsdump::flow::{Flow, Segment, What};
-use tlsdump::frame::{Encoder, State};
+use tlsdump::flow::{Flow, FlowNames, Segment, What};
+use tlsdump::frame::{Encoder, Envelope, State};
 use tlsdump::names::Names;
 
 /// When the first segment is: 2023-11-14 22:13:20 UTC.
@@ -46,6 +46,7 @@ pub fn flow(id: u64, local: &str, remote: &str) -> Drawn {
         netns: 1,
         library: 1,
         task,
+        names: FlowNames::default(),
     };
     Drawn { flow, state: State::default() }
 }
@@ -90,9 +91,9 @@ pub struct Pen<'a, S> {
 }
 
 impl<'a, S: Sink> Pen<'a, S> {
-    pub fn new(sink: S, names: &'a Names, snaplen: u32) -> Self {
+    pub fn new(sink: S, names: &'a Names, snaplen: u32, envelope: Envelope) -> Self {
         let writer = Writer::new(sink, Options { snaplen });
-        Self { writer, encoder: Encoder::default(), names, at: START }
+        Self { writer, encoder: Encoder::new(envelope), names, at: START }
     }
 
     pub fn try_draw(&mut self, on: &mut Drawn, dir: Dir, what: What<'_>) -> io::Result<()> {
@@ -125,19 +126,33 @@ impl<'a, S: Sink> Pen<'a, S> {
     }
 }
 
-/// The file that `script` draws, with these names and this snap length.
+/// The file that `script` draws, with these names and this snap length, in plain frames.
 pub fn record_with(names: &Names, snaplen: u32, script: impl FnOnce(&mut Pen<'_, &mut Vec<u8>>)) -> Vec<u8> {
+    finished(names, snaplen, Envelope::Plain, script)
+}
+
+/// The file that `script` draws, in plain frames.
+pub fn record(script: impl FnOnce(&mut Pen<'_, &mut Vec<u8>>)) -> Vec<u8> {
+    record_as(Envelope::Plain, script)
+}
+
+/// The file that `script` draws.
+pub fn record_as(envelope: Envelope, script: impl FnOnce(&mut Pen<'_, &mut Vec<u8>>)) -> Vec<u8> {
+    finished(&names(), 0, envelope, script)
+}
+
+fn finished(
+    names: &Names,
+    snaplen: u32,
+    envelope: Envelope,
+    script: impl FnOnce(&mut Pen<'_, &mut Vec<u8>>),
+) -> Vec<u8> {
     let mut file = Vec::new();
-    let mut pen = Pen::new(&mut file, names, snaplen);
+    let mut pen = Pen::new(&mut file, names, snaplen, envelope);
     script(&mut pen);
     let summary = pen.writer.finish(names, Some(&COUNTERS)).unwrap();
     assert_eq!(summary.bytes, file.len() as u64);
     file
-}
-
-/// The file that `script` draws.
-pub fn record(script: impl FnOnce(&mut Pen<'_, &mut Vec<u8>>)) -> Vec<u8> {
-    record_with(&names(), 0, script)
 }
 
 /// So many bytes without a pattern.

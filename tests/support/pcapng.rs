@@ -105,8 +105,30 @@ impl Packet {
 
     /// Bytes lost before this packet, as its comments tell.
     pub fn lost(&self) -> Result<Option<u64>> {
-        let told = self.comments.iter().filter(|c| c.starts_with("tlsdump: ") && c.contains(" lost here"));
-        let mut numbers = told.map(|c| c["tlsdump: ".len()..].split(' ').next().unwrap_or_default().parse());
+        self.told("", &[" byte lost here", " bytes lost here"])
+    }
+
+    /// Lost bytes that the payload stands for.
+    pub fn filled(&self) -> Result<Option<u64>> {
+        let [one, many] = [" byte", " bytes"].map(|unit| format!("{unit} lost here, filled with zeros"));
+        self.told("", &[&one, &many])
+    }
+
+    /// Bytes lost between the connection that broke off and this one.
+    pub fn begun_again(&self) -> Result<Option<u64>> {
+        self.told("goes on after the loss of ", &[" byte", " bytes"])
+    }
+
+    /// Whether the payload was never sent.
+    pub fn is_added(&self) -> bool {
+        self.comments.iter().any(|comment| comment == "tlsdump: added for the reader, not captured")
+    }
+
+    /// The number in the one comment that is it between `before` and one of `after`.
+    fn told(&self, before: &str, after: &[&str]) -> Result<Option<u64>> {
+        let told = self.comments.iter().filter_map(|c| c.strip_prefix("tlsdump: ")?.strip_prefix(before));
+        let told = told.filter_map(|c| after.iter().find_map(|after| c.strip_suffix(after)));
+        let mut numbers = told.map(str::parse);
         match (numbers.next(), numbers.next()) {
             (None, _) => Ok(None),
             (Some(Ok(n)), None) => Ok(Some(n)),

@@ -1,11 +1,15 @@
-//! The byte streams of the conversations in a capture.
+//! The byte streams of the conversations in a capture, taken out of their envelope (`envelope.rs`) where they
+//! have one.
 
 // Each test uses its own part of it.
 #![allow(dead_code, unreachable_pub)]
 
+mod envelope;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+pub use self::envelope::Hello;
 use super::pcapng::{ACK, Capture, FIN, Packet, RST, Result, SYN, Way};
 
 /// What one side of a conversation sent.
@@ -15,6 +19,8 @@ pub struct Stream {
     bytes: Vec<u8>,
     /// Position in `bytes` and length of each gap.
     gaps: Vec<(usize, u64)>,
+    /// Position in `bytes` of each frame that is filled, and how many lost bytes it tells of.
+    fills: Vec<(usize, u64)>,
     /// Whether it ended with a FIN.
     pub finished: bool,
     next: Option<u32>,
@@ -55,6 +61,12 @@ impl Stream {
         if takes || packet.payload_len > 0 {
             self.settle()?;
         }
+        if packet.is_added() {
+            // Never sent, and no part of the stream.
+            self.next = Some(packet.seq.wrapping_add(packet.payload_len as u32));
+            return Ok(());
+        }
+        self.fills.extend(packet.filled()?.map(|told| (self.bytes.len(), told)));
         self.bytes.extend_from_slice(&packet.payload);
         let cut = packet.payload_len - packet.payload.len();
         if cut > 0 {
@@ -63,6 +75,14 @@ impl Stream {
         self.finished |= packet.has(FIN);
         self.next = Some(packet.seq.wrapping_add(packet.payload_len as u32).wrapping_add(u32::from(takes)));
         Ok(())
+    }
+
+    /// Bytes are missing here, behind what is already missing.
+    fn lose(&mut self, lost: u64) {
+        match self.gaps.last_mut().filter(|gap| gap.0 == self.bytes.len()) {
+            Some(gap) => gap.1 += lost,
+            None => self.gaps.push((self.bytes.len(), lost)),
+        }
     }
 
     /// A gap is over: the numbers and the comments must agree on it.
@@ -89,6 +109,10 @@ pub struct Conversation {
     pub opened: bool,
     /// Whether it ended with a RST.
     pub reset: bool,
+    /// Bytes that were lost before it began, and that it was therefore begun anew for.
+    pub anew: Option<u64>,
+    /// What the handshake of the envelope told, if there is one.
+    pub hello: Option<Hello>,
     /// Indices of its packets in [`Capture::packets`].
     pub packets: Vec<usize>,
     /// From client to server, and back.
@@ -121,6 +145,8 @@ impl Conversation {
             server: packet.to,
             opened: packet.has(SYN),
             reset: false,
+            anew: None,
+            hello: None,
             packets: Vec::new(),
             streams: Default::default(),
             outbound: None,
@@ -144,6 +170,7 @@ impl Conversation {
             return Err("has a window of 0".to_owned());
         }
         self.streams[side].packet(packet)?;
+        self.anew = self.anew.or(packet.begun_again()?);
         self.reset |= packet.has(RST);
         self.packets.push(index);
         Ok(())
@@ -153,7 +180,8 @@ impl Conversation {
 /// Puts the conversations of a capture together, in order of their first packets. A SYN begins a new one.
 ///
 /// Numbers that go back, wrong acknowledgements, packets after the end of a direction, and gaps whose length
-/// in numbers is not the one that comments tell are errors: the program's output has none of them.
+/// in numbers is not the one that comments tell are errors, and so is anything in an envelope that does not
+/// belong there: the program's output has none of them.
 pub fn conversations(capture: &Capture) -> Result<Vec<Conversation>> {
     let mut found: Vec<Conversation> = Vec::new();
     let mut open = HashMap::new();
@@ -175,6 +203,9 @@ pub fn conversations(capture: &Capture) -> Result<Vec<Conversation>> {
         for stream in &mut conversation.streams {
             stream.settle().map_err(|e| format!("conversation {number} at its end: {e}"))?;
         }
+        let [client, server] = &mut conversation.streams;
+        conversation.hello =
+            envelope::unwrap(client, server).map_err(|e| format!("conversation {number}: {e}"))?;
     }
     Ok(found)
 }

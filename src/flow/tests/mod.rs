@@ -1,6 +1,7 @@
 //! Streams written by hand, and the segments that they must give.
 
 mod bounds;
+mod names;
 
 use std::net::IpAddr;
 
@@ -54,6 +55,7 @@ impl With for Event<'_> {
         match &mut self {
             Event::Data(data) => change(&mut data.context),
             Event::Close(close) => change(&mut close.context),
+            Event::Name(name) => change(&mut name.context),
             Event::Totals(totals) => change(&mut totals.context),
             _ => {}
         }
