@@ -7,11 +7,13 @@
 
 #define COMM_BYTES 16 /* TASK_COMM_LEN */
 #define CHUNK_BYTES 16384 /* plaintext in one record at the most: one TLS record's worth */
+#define NAME_BYTES_MAX 255 /* of a host name (RFC 1035) and of a protocol name (RFC 7301) */
 
 enum record_kind {
 	RECORD_DATA = 1,
 	RECORD_CLOSE = 2,
 	RECORD_EXIT = 3,
+	RECORD_NAME = 4,
 };
 
 enum direction {
@@ -29,6 +31,11 @@ enum session_role {
 	ROLE_UNKNOWN = 0,
 	ROLE_CLIENT = 1,
 	ROLE_SERVER = 2,
+};
+
+enum name_kind {
+	NAME_SERVER = 1, /* the host that the client asked for (SNI, RFC 6066) */
+	NAME_PROTOCOL = 2, /* the protocol that was agreed on (ALPN, RFC 7301) */
 };
 
 enum close_reason {
@@ -91,6 +98,13 @@ struct close_record {
 	__u32 reserved;
 };
 
+struct name_record {
+	struct context context;
+	__u32 what; /* enum name_kind */
+	__u32 len; /* of bytes[] */
+	/* followed by bytes[len] */
+};
+
 struct exit_record {
 	struct record_header header;
 	__u64 at_ns;
@@ -131,6 +145,8 @@ struct session {
 	__u64 sock; /* address of the struct sock that conn was read from */
 	__s32 fd; /* given by SSL_set_fd, -1 where it was not */
 	__u32 ended; /* bit set of enum close_reason: told already */
+	__u32 named; /* bit set of enum name_kind: told already */
+	__u32 reserved;
 };
 
 #endif

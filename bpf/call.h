@@ -20,6 +20,8 @@
 #define RETURN_SP(ctx) (PT_REGS_SP(ctx))
 #endif
 
+#define DIR_NONE 2 /* a call that moves nothing */
+
 struct call {
 	u64 sp; /* at the entry; 0: no call */
 	u64 ssl;

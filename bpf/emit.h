@@ -24,8 +24,16 @@ static __always_inline long emit(void *ctx, void *record, u64 size)
 
 struct scratch {
 	u64 users;
-	struct data_record record;
-	u8 bytes[CHUNK_BYTES];
+	union {
+		struct {
+			struct data_record record;
+			u8 bytes[CHUNK_BYTES];
+		};
+		struct {
+			struct name_record name;
+			u8 name_bytes[NAME_BYTES_MAX + 1]; /* and a NUL */
+		};
+	};
 };
 
 /* User space makes it SCRATCH_SLOTS × CPUs long. */

@@ -15,11 +15,13 @@
 #include "sock.h"
 #include "transfer.h"
 #include "tls.h"
+#include "name.h"
 #include "proc.h"
 
 /* Keeps the types of records that are only built on the stack, for
  * src/source/live/layout.rs to check, in the BTF. */
 const struct close_record close_record_type = {};
 const struct exit_record exit_record_type = {};
+const struct name_record name_record_type = {};
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

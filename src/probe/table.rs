@@ -27,6 +27,12 @@ pub enum Hook {
     RoleClient,
     /// `f(session)`: this side is the server.
     RoleServer,
+    /// `long f(session, int command, long, void *argument)`: with command 55 the argument is the host asked for.
+    Control,
+    /// `const char *f(session, int)`: returns the host asked for.
+    ServerName,
+    /// `void f(session, const unsigned char **name, unsigned int *length)`: the protocol agreed on.
+    Protocol,
 }
 
 /// One function of a library.
@@ -84,6 +90,9 @@ const SSL_SYMBOLS: &[Symbol] = &[
     optional("SSL_accept", Hook::RoleServer),
     optional("SSL_set_connect_state", Hook::RoleClient),
     optional("SSL_set_accept_state", Hook::RoleServer),
+    optional("SSL_ctrl", Hook::Control),
+    optional("SSL_get_servername", Hook::ServerName),
+    optional("SSL_get0_alpn_selected", Hook::Protocol),
 ];
 
 const SSL_FILES: &[&str] = &["libssl*.so*", "libnode.so*", "node", "nodejs"];

@@ -59,6 +59,11 @@ fn programs<'p, 'obj>(
         Hook::SetFd => vec![(&progs.set_fd, Side::Entry)],
         Hook::RoleClient => vec![(&progs.role_client, Side::Entry)],
         Hook::RoleServer => vec![(&progs.role_server, Side::Entry)],
+        Hook::Control => vec![(&progs.enter_control, Side::Entry)],
+        Hook::ServerName => {
+            vec![(&progs.exit_server_name, Side::Return), (&progs.enter_server_name, Side::Entry)]
+        }
+        Hook::Protocol => vec![(&progs.exit_protocol, Side::Return), (&progs.enter_protocol, Side::Entry)],
     }
 }
 

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Names that the program and its library pass each other: the host asked for, the protocol agreed on. Seen where
+ * the program asks or tells, which is once in a session; a probe on every TLS record would be too dear. */
+#ifndef TLSDUMP_NAME_H
+#define TLSDUMP_NAME_H
+
+#define SSL_CTRL_SET_TLSEXT_HOSTNAME 55
+
+/* Tells, once in a session, a name of `len` bytes in the traced program; a longer one is cut. */
+static __always_inline void name_send(void *ctx, u64 ssl, u32 what, u64 name, u32 len)
+{
+	struct session_key key = session_key(ssl);
+	struct session *s = session_get(ctx, &key);
+	struct scratch *scratch = s && !(s->named & (1 << what)) ? scratch_take() : NULL;
+	struct name_record *record;
+
+	if (!scratch)
+		return;
+	s->named |= 1 << what;
+	record = &scratch->name;
+	if (len > NAME_BYTES_MAX)
+		len = NAME_BYTES_MAX;
+	record->context = s->context;
+	record->context.header.kind = RECORD_NAME;
+	record->context.header.size = sizeof(*record) + len;
+	record->context.at_ns = bpf_ktime_get_ns();
+	record->what = what;
+	record->len = len;
+	if (len && !bpf_probe_read_user(scratch->name_bytes, len, (void *)name)) {
+		if (emit(ctx, record, sizeof(*record) + len) == 0)
+			s->context.number++;
+		else
+			COUNT(lost_records, 1);
+	}
+	scratch_give(scratch);
+}
+
+/* A name that ends with a NUL. */
+static __always_inline void name_send_string(void *ctx, u64 ssl, u32 what, u64 name)
+{
+	struct scratch *scratch = scratch_take();
+	long len;
+
+	if (!scratch)
+		return;
+	len = bpf_probe_read_user_str(scratch->name_bytes, sizeof(scratch->name_bytes), (void *)name);
+	scratch_give(scratch);
+	if (len > 1)
+		name_send(ctx, ssl, what, name, len - 1);
+}
+
+/* A call whose answer is looked at; it moves nothing, so it binds no socket. */
+static __always_inline int name_enter(void *ctx, u64 sp, void *ssl, void *at, void *len_at)
+{
+	struct call call = {
+		.sp = sp, .ssl = (u64)ssl, .buf = (u64)at, .out = (u64)len_at, .dir = DIR_NONE,
+	};
+
+	if (task_wanted((void *)bpf_get_current_task()))
+		call_enter(&call);
+	return 0;
+}
+
+/* long f(ssl, int command, long, void *host): SSL_ctrl, as which SSL_set_tlsext_host_name is compiled. */
+SEC("uprobe")
+int BPF_UPROBE(enter_control, void *ssl, int command, long arg, void *host)
+{
+	if (command == SSL_CTRL_SET_TLSEXT_HOSTNAME && host && task_wanted((void *)bpf_get_current_task()))
+		name_send_string(ctx, (u64)ssl, NAME_SERVER, (u64)host);
+	return 0;
+}
+
+/* const char *f(ssl, int type): SSL_get_servername, as servers call it. */
+SEC("uprobe")
+int BPF_UPROBE(enter_server_name, void *ssl)
+{
+	return name_enter(ctx, ENTRY_SP(ctx), ssl, NULL, NULL);
+}
+
+SEC("uretprobe")
+int exit_server_name(struct pt_regs *ctx)
+{
+	u64 name = PT_REGS_RC(ctx);
+	struct call call;
+
+	if (call_leave(RETURN_SP(ctx), DIR_NONE, &call) && name)
+		name_send_string(ctx, call.ssl, NAME_SERVER, name);
+	return 0;
+}
+
+/* void f(ssl, const u8 **name, unsigned int *len): SSL_get0_alpn_selected. */
+SEC("uprobe")
+int BPF_UPROBE(enter_protocol, void *ssl, void *name, void *len)
+{
+	return name_enter(ctx, ENTRY_SP(ctx), ssl, name, len);
+}
+
+SEC("uretprobe")
+int exit_protocol(struct pt_regs *ctx)
+{
+	struct call call;
+	u64 name = 0;
+	u32 len = 0;
+
+	if (!call_leave(RETURN_SP(ctx), DIR_NONE, &call))
+		return 0;
+	bpf_probe_read_user(&name, sizeof(name), (void *)call.buf);
+	bpf_probe_read_user(&len, sizeof(len), (void *)call.out);
+	if (name && len)
+		name_send(ctx, call.ssl, NAME_PROTOCOL, name, len);
+	return 0;
+}
+
+#endif
