@@ -16,6 +16,7 @@ const _: () = {
     assert!(size_of::<types::exit_record>() == wire::TASK_IN_EXIT + size_of::<types::task_info>());
     assert!(offset_of!(types::close_record, totals) == wire::CONTEXT_BYTES);
     assert!(size_of::<types::close_record>() == wire::CONTEXT_BYTES + 24);
+    assert!(size_of::<types::name_record>() == wire::CONTEXT_BYTES + 8);
     assert!(offset_of!(types::session, context) == 0);
     assert!(offset_of!(types::session, totals) == wire::CONTEXT_BYTES);
     assert!(size_of::<types::counters>() == 7 * 8);
