@@ -26,7 +26,7 @@ pub fn parse_mntns(text: &str) -> Result<MntNsSpec, TargetError> {
         return Ok(MntNsSpec::File(PathBuf::from(text)));
     }
     let bad = || TargetError::BadNamespace(text.to_owned());
-    number_in(text).or_else(|| text.parse().ok()).filter(|&n| n != 0).map(MntNsSpec::Number).ok_or_else(bad)
+    number_in(text).filter(|&n| n != 0).map(MntNsSpec::Number).ok_or_else(bad)
 }
 
 impl MntNsSpec {
@@ -83,9 +83,10 @@ fn mnt_file(proc: &Path, pid: u32) -> PathBuf {
     proc.join(pid.to_string()).join("ns/mnt")
 }
 
-/// `mnt:[4026532573]`
+/// `mnt:[4026532573]` or the bare number. No sign: `str::parse` would take one.
 fn number_in(text: &str) -> Option<u32> {
-    text.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
+    let bare = text.strip_prefix("mnt:[").and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if bare.bytes().all(|byte| byte.is_ascii_digit()) { bare.parse().ok() } else { None }
 }
 
 /// The inode number of a namespace's file is the number by which it is called, and has 32 bits.
