@@ -27,7 +27,7 @@ pub enum Hook {
     RoleClient,
     /// `f(session)`: this side is the server.
     RoleServer,
-    /// `long f(session, int command, long, void *argument)`: with command 55 the argument is the host asked for.
+    /// `long f(session, int command, long, void *argument)`: command 55 tells the host asked for.
     Control,
     /// `const char *f(session, int)`: returns the host asked for.
     ServerName,
