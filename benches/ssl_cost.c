@@ -93,7 +93,8 @@ static void shake_hands(SSL *client, SSL *server)
 		for (int i = 0; i < 2; i++) {
 			int result = SSL_do_handshake(ends[i]);
 
-			check(result == 1 || SSL_get_error(ends[i], result) == SSL_ERROR_WANT_READ, "handshake");
+			check(result == 1 || SSL_get_error(ends[i], result) == SSL_ERROR_WANT_READ,
+			      "handshake");
 		}
 	}
 	fcntl(fds[0], F_SETFL, 0);
@@ -156,7 +157,8 @@ int main(int argc, char **argv)
 	SSL *ends[2];
 
 	if (bytes < 1 || bytes > 16384 || batches < 1) {
-		fprintf(stderr, "usage: ssl_cost CERT KEY BYTES BATCHES [PAIRS_PER_SECOND]; BYTES: 1 to 16384\n");
+		fprintf(stderr, "usage: ssl_cost CERT KEY BYTES BATCHES [PAIRS_PER_SECOND]\n"
+				"BYTES: 1 to 16384\n");
 		return 2;
 	}
 	connect_both(&client, &server);
