@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* Names that the program and its library pass each other: the host asked for, the protocol agreed on. Seen where
- * the program asks or tells, which is once in a session; a probe on every TLS record would be too dear. */
+/* Names that the program and its library pass each other: the host asked for, the protocol agreed on. Seen
+ * where the program asks or tells, which is once in a session; a probe on every record would be too dear. */
 #ifndef TLSDUMP_NAME_H
 #define TLSDUMP_NAME_H
 

@@ -82,7 +82,8 @@ static __always_inline struct session *session_find(const struct session_key *ke
 }
 
 /* Enters a session of the current process that begins as a copy of `from`. */
-static __always_inline struct session *session_enter(const struct session_key *key, const struct session *from)
+static __always_inline struct session *session_enter(const struct session_key *key,
+						      const struct session *from)
 {
 	struct session *s;
 	u32 pid = key->pid;

@@ -4,6 +4,7 @@
 // Each test uses its own part of it.
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "streams/envelope.rs"]
 mod envelope;
 
 use std::collections::HashMap;
