@@ -119,6 +119,7 @@ struct config {
 	__u32 by_comm;
 	__u32 use_ring; /* the map events is a ring buffer, else a perf buffer */
 	__u32 own_pid; /* never traced; its exiting threads teach namespace ids */
+	__u32 wakeup_bytes; /* waiting in the ring buffer before user space is woken */
 };
 
 /* Counted where it happens, per CPU; cumulative. */

@@ -9,12 +9,21 @@ struct {
 	__uint(max_entries, 4096);
 } events SEC(".maps");
 
+/* Waking user space costs the traced program more than all else that is done in its call, so it is left to look
+ * by itself some times a second (src/source/live/buffer.rs) unless much is waiting. */
+static __always_inline u64 wakeup(void)
+{
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= config.wakeup_bytes)
+		return BPF_RB_FORCE_WAKEUP;
+	return BPF_RB_NO_WAKEUP;
+}
+
 /* A whole record, or nothing: 0 or a negative error. */
 static __always_inline long emit(void *ctx, void *record, u64 size)
 {
 	if (config.use_ring &&
 	    bpf_core_enum_value_exists(enum bpf_func_id___asked, BPF_FUNC_ringbuf_output___asked))
-		return bpf_ringbuf_output(&events, record, size, 0);
+		return bpf_ringbuf_output(&events, record, size, wakeup());
 	return bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, record, size);
 }
 

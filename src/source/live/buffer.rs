@@ -70,13 +70,13 @@ impl Buffer {
         Ok(Self { inner, inbox })
     }
 
-    /// Waits for records and appends what is there to `batch`.
+    /// Waits, but no longer once much is there, and appends what is there to `batch`.
     pub(super) fn read(&self, wait: Duration, batch: &mut Vec<u8>) -> anyhow::Result<()> {
         let result = match &self.inner {
-            // A turn that was ended by its bound is no error.
+            // The kernel side wakes nobody for a few records: what is there after the wait is taken unasked.
             Inner::Ring(ring) => match ring.poll_raw(wait) {
-                n if n >= 0 || n == TURN_ENDS || n == -rustix::io::Errno::INTR.raw_os_error() => Ok(()),
-                n => Err(libbpf_rs::Error::from_raw_os_error(-n)),
+                TURN_ENDS => Ok(()),
+                n => turn(n).and_then(|()| turn(ring.consume_raw())),
             },
             Inner::Perf(perf) => perf.poll(wait),
         };
@@ -88,6 +88,14 @@ impl Buffer {
         }
         batch.append(&mut self.inbox.borrow_mut());
         Ok(())
+    }
+}
+
+/// A turn of reading that was ended by its bound is no error.
+fn turn(result: i32) -> libbpf_rs::Result<()> {
+    match result {
+        n if n >= 0 || n == TURN_ENDS => Ok(()),
+        n => Err(libbpf_rs::Error::from_raw_os_error(-n)),
     }
 }
 

@@ -25,6 +25,8 @@ use super::skel::TlsdumpSkelBuilder;
 /// `SCRATCH_SLOTS` of `bpf/emit.h`.
 const SCRATCH_SLOTS: u32 = 4;
 const PAGE_BYTES: usize = 4096;
+/// So much waits in the ring buffer before the kernel side wakes this process; at most a quarter of it.
+const WAKEUP_BYTES: u32 = 64 * 1024;
 /// `SEC()` of the programs on library functions.
 const UPROBE_SECTIONS: [&str; 2] = ["uprobe", "uretprobe"];
 
@@ -91,6 +93,7 @@ fn configure(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan, options: &Options) -> 
     rodata.config.by_comm = u32::from(!filter.comms.is_empty());
     rodata.config.use_ring = u32::from(plan.ring);
     rodata.config.own_pid = std::process::id();
+    rodata.config.wakeup_bytes = WAKEUP_BYTES.min(ring_bytes(options.buffer_bytes) / 4);
     Ok(())
 }
 

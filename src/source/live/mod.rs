@@ -47,8 +47,8 @@ use kernel::Features;
 use load::Plan;
 use skel::TlsdumpSkel;
 
-/// How long one call of [`Source::fill`] waits for records.
-const WAIT: Duration = Duration::from_millis(100);
+/// How long one call of [`Source::fill`] waits while little comes: how late a record can be.
+const WAIT: Duration = Duration::from_millis(50);
 /// How often the clocks and the counters are told.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// How many links are given up at one time.
