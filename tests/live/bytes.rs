@@ -9,9 +9,13 @@ use crate::mover::{Move, Moved, Mover, Sum};
 
 /// Captures moves in a container, one after another, with a buffer in which nothing is lost.
 fn capture(moves: &[Move<'_>]) -> (Lab, Captured, Vec<Moved>) {
+    capture_as("tls", moves)
+}
+
+fn capture_as(frames: &str, moves: &[Move<'_>]) -> (Lab, Captured, Vec<Moved>) {
     let lab = Lab::new();
     let container = Container::new(&lab);
-    let tlsdump = Tlsdump::start(&lab, &[&container.option(), "--buffer=64M"]);
+    let tlsdump = Tlsdump::start(&lab, &[&container.option(), "--buffer=64M", "--frames", frames]);
     let moved = moves.iter().flat_map(|how| how.run(&lab, &container)).collect();
     let captured = tlsdump.stop();
     (lab, captured, moved)
@@ -39,14 +43,16 @@ fn calls_of_any_size_are_exact_both_ways() {
 #[test]
 fn tshark_follows_the_stream_to_the_same_bytes() {
     let steps = "w1 r1 w1000000 r1000000 W16385 R16385";
-    let (_lab, captured, moved) = capture(&[Move { client: "", server: "", steps }]);
-    let followed = tshark(&captured.file, &["-q", "-z", "follow,tcp,raw,0"]);
     // Lines of hexadecimal digits; those of the server's side begin with a tab.
     let is_data = |line: &&str| line.trim_start().bytes().all(|b| b.is_ascii_hexdigit()) && !line.is_empty();
-    let (from_server, from_client): (Vec<_>, Vec<_>) =
-        followed.lines().filter(is_data).partition(|line| line.starts_with('\t'));
-    assert_eq!(Sum::of(&unhex(&from_client)), moved[0].wrote);
-    assert_eq!(Sum::of(&unhex(&from_server)), moved[0].read);
+    for (frames, follow) in [("tls", "follow,tls,raw,0"), ("plain", "follow,tcp,raw,0")] {
+        let (_lab, captured, moved) = capture_as(frames, &[Move { client: "", server: "", steps }]);
+        let followed = tshark(&captured.file, &["-q", "-z", follow]);
+        let (from_server, from_client): (Vec<_>, Vec<_>) =
+            followed.lines().filter(is_data).partition(|line| line.starts_with('\t'));
+        assert_eq!(Sum::of(&unhex(&from_client)), moved[0].wrote, "{frames}");
+        assert_eq!(Sum::of(&unhex(&from_server)), moved[0].read, "{frames}");
+    }
 }
 
 fn unhex(lines: &[&str]) -> Vec<u8> {

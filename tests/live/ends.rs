@@ -39,20 +39,7 @@ fn tshark_shows_requests_as_they_happen() {
     let (reader, writer) = std::io::pipe().unwrap();
     let tlsdump = Tlsdump::start_piped(&[&container.option()], writer.into());
     let mut command = Command::new("tshark");
-    let port = format!("tcp.port=={},http", nginx.address().port());
-    command.args([
-        "-r",
-        "-",
-        "-l",
-        "-d",
-        &port,
-        "-Y",
-        "http.request",
-        "-T",
-        "fields",
-        "-e",
-        "http.request.uri",
-    ]);
+    command.args(["-r", "-", "-l", "-Y", "http.request", "-T", "fields", "-e", "http.request.uri"]);
     let tshark = Process::start_with(&command, reader.into(), Stdio::piped());
     // It takes its time to begin.
     curl(&container, &nginx, "/first");
