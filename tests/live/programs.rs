@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::capture::{Captured, Tlsdump};
 use crate::container::{Container, Host, Place};
 use crate::lab::Lab;
+use crate::mover::Move;
 use crate::process::{Process, run};
 use crate::servers::{Nginx, s_server};
 
@@ -134,4 +135,24 @@ fn local_port(pid: u32) -> u16 {
     let ports: Vec<_> = mine.map(|fields| fields[1].rsplit_once(':').unwrap().1.to_owned()).collect();
     assert_eq!(ports.len(), 1, "{ports:?}");
     u16::from_str_radix(&ports[0], 16).unwrap()
+}
+
+#[test]
+fn openssl_1_1_1() {
+    let lab = Lab::with_openssl_1_1();
+    let container = Container::new(&lab);
+    let library = format!("--lib={}", lab.libssl().unwrap().display());
+    let tlsdump = Tlsdump::start(&lab, &[&container.option(), &library, "--buffer=64M"]);
+    let mut moved = Vec::new();
+    for client in ["", "-b"] {
+        let steps = "w1 r1 W1024 R1024 w16385 r16385 W1000000 R1000000";
+        moved.extend(Move { client, server: "", steps }.run(&lab, &container));
+    }
+    let captured = tlsdump.stop();
+    assert_eq!(captured.conversations.len(), moved.len(), "{captured}");
+    for session in &moved {
+        captured.is_exact(session);
+        let conversation = captured.between(session.local, session.remote);
+        assert!(captured.value(conversation, "lib").ends_with("/openssl-1.1/lib/libssl.so.1.1"));
+    }
 }

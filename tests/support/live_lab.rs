@@ -17,6 +17,8 @@ const PROGRAMS: [&str; 10] =
 /// The directory of a test; gone with it.
 pub(crate) struct Lab {
     directory: TempDir,
+    /// Where `include` and `lib` of the OpenSSL are that programs are built with; the system's if there is none.
+    openssl: Option<PathBuf>,
 }
 
 impl Lab {
@@ -26,7 +28,8 @@ impl Lab {
         if let Some(missing) = &*MISSING {
             panic!("{missing}");
         }
-        let lab = Self { directory: tempfile::Builder::new().prefix("tlsdump-live-").tempdir().unwrap() };
+        let directory = tempfile::Builder::new().prefix("tlsdump-live-").tempdir().unwrap();
+        let lab = Self { directory, openssl: None };
         let mut request = Command::new("openssl");
         request.args(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=live".split(' '),
@@ -36,6 +39,19 @@ impl Lab {
         let both = ["key", "certificate"].map(|name| std::fs::read(lab.path(name)).unwrap()).concat();
         std::fs::write(lab.certificate(), both).unwrap();
         lab
+    }
+
+    /// With programs that use OpenSSL 1.1.1.
+    pub(crate) fn with_openssl_1_1() -> Self {
+        let openssl = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/openssl-1.1");
+        let library = openssl.join("lib/libssl.so.1.1");
+        assert!(library.exists(), "there is no {}: tests/support/openssl-1.1 gets it", library.display());
+        Self { openssl: Some(openssl), ..Self::new() }
+    }
+
+    /// The library that the built programs use, where it isn't the system's.
+    pub(crate) fn libssl(&self) -> Option<PathBuf> {
+        self.openssl.as_ref().map(|openssl| openssl.join("lib/libssl.so.1.1"))
     }
 
     /// A file in the directory.
@@ -62,6 +78,11 @@ impl Lab {
                 .args(["-O1", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"])
                 .arg("-o")
                 .arg(&program);
+            if let Some(openssl) = &self.openssl {
+                let library = openssl.join("lib");
+                compile.arg("-I").arg(openssl.join("include")).arg("-L").arg(&library);
+                compile.arg(format!("-Wl,-rpath,{}", library.display()));
+            }
             run(compile.arg(source).args(["-lssl", "-lcrypto", "-lpthread"])).succeeds();
         }
         program
