@@ -9,8 +9,8 @@ struct {
 	__uint(max_entries, 4096);
 } events SEC(".maps");
 
-/* Waking user space costs the traced program more than all else that is done in its call, so it is left to look
- * by itself some times a second (src/source/live/buffer.rs) unless much is waiting. */
+/* Waking user space costs the traced program more than all else that is done in its call, so user space is
+ * left to look by itself some times a second (src/source/live/buffer.rs) unless much is waiting. */
 static __always_inline u64 wakeup(void)
 {
 	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= config.wakeup_bytes)

@@ -17,7 +17,7 @@ const PROGRAMS: [&str; 10] =
 /// The directory of a test; gone with it.
 pub(crate) struct Lab {
     directory: TempDir,
-    /// Where `include` and `lib` of the OpenSSL are that programs are built with; the system's if there is none.
+    /// Where `include` and `lib` of the OpenSSL are that programs are built with, if it isn't the system's.
     openssl: Option<PathBuf>,
 }
 
