@@ -45,10 +45,11 @@ impl Names {
         self.start.as_ref()
     }
 
-    /// The library with that number.
+    /// The library with that number. Number 0 (a kernel that can't tell) is the only one, if there is only one.
     #[must_use]
     pub fn library(&self, id: u32) -> Option<&Library<'static>> {
-        self.libraries.get(&id)
+        let only = || self.libraries.values().next().filter(|_| id == 0 && self.libraries.len() == 1);
+        self.libraries.get(&id).or_else(only)
     }
 
     /// The container of that mount namespace.
@@ -60,4 +61,22 @@ impl Names {
 
 fn owned(text: &str) -> std::borrow::Cow<'static, str> {
     std::borrow::Cow::Owned(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_library_is_the_only_one_there_is() {
+        let mut names = Names::default();
+        let library = |id| Event::Library(Library { id, path: "/lib/a".into(), version: "".into() });
+        assert_eq!(names.library(0), None);
+        names.learn(&library(1));
+        assert_eq!(names.library(0).map(|library| library.id), Some(1));
+        assert_eq!(names.library(2), None);
+        names.learn(&library(2));
+        assert_eq!(names.library(0), None);
+        assert_eq!(names.library(2).map(|library| library.id), Some(2));
+    }
 }

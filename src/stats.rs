@@ -33,7 +33,11 @@ impl Report {
     pub fn warnings(&self) -> Vec<String> {
         let Self { damaged, flows, counters, .. } = self;
         let told = [
-            (counters.lost_records, "events found the kernel's buffer full: use a larger --buffer"),
+            (
+                counters.lost_records,
+                "events found the kernel's buffer full (use a larger --buffer) or were of a call longer than \
+                 this kernel can follow (4 MiB before 5.17)",
+            ),
             (counters.lost_calls, "calls were not followed: more threads inside a call than are kept"),
             (counters.unreadable, "chunks were not in memory when they were to be read"),
             (

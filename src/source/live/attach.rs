@@ -124,9 +124,9 @@ pub(super) fn processes(skel: &TlsdumpSkel<'_>) -> anyhow::Result<Vec<Link>> {
 }
 
 /// Attaches what sees sockets being used.
-pub(super) fn witness(skel: &TlsdumpSkel<'_>, plan: &Plan) -> anyhow::Result<Vec<Link>> {
+pub(super) fn witness(skel: &TlsdumpSkel<'_>, witness: Witness) -> anyhow::Result<Vec<Link>> {
     let p = &skel.progs;
-    let links = match plan.witness {
+    let links = match witness {
         Witness::Auto | Witness::Tracepoint => vec![
             p.witness_send_tp.attach_raw_tracepoint("sock_send_length")?,
             p.witness_recv_tp.attach_raw_tracepoint("sock_recv_length")?,

@@ -84,6 +84,19 @@ pub(super) fn load<'obj>(
     Ok(skel)
 }
 
+/// Loads nothing but the programs of a witness, to see whether the kernel takes them.
+pub(super) fn load_witness(
+    storage: &mut MaybeUninit<OpenObject>,
+    witness: Witness,
+) -> anyhow::Result<TlsdumpSkel<'_>> {
+    let mut open = TlsdumpSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
+    for mut program in open.open_object_mut().progs_mut() {
+        program.set_autoload(false);
+    }
+    choose_witness(&mut open, witness);
+    Ok(open.load()?)
+}
+
 fn configure(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan, options: &Options) -> anyhow::Result<()> {
     let rodata = open.maps.rodata_data.as_deref_mut().context("the BPF object has no configuration")?;
     let filter = &options.filter;
@@ -143,6 +156,11 @@ fn choose_programs(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan) {
     ] {
         program.set_autoload(needs_loop == plan.bpf_loop);
     }
+    choose_witness(open, plan.witness);
+}
+
+fn choose_witness(open: &mut OpenTlsdumpSkel<'_>, chosen: Witness) {
+    let p = &mut open.progs;
     for (program, witness) in [
         (&mut p.witness_send_tp, Witness::Tracepoint),
         (&mut p.witness_recv_tp, Witness::Tracepoint),
@@ -151,7 +169,7 @@ fn choose_programs(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan) {
         (&mut p.witness_send_kprobe, Witness::Kprobe),
         (&mut p.witness_recv_kprobe, Witness::Kprobe),
     ] {
-        program.set_autoload(witness == plan.witness);
+        program.set_autoload(witness == chosen);
     }
 }
 

@@ -208,7 +208,7 @@ impl<'obj> Live<'obj> {
     fn attach(&mut self, options: &Options) -> anyhow::Result<()> {
         self.links.extend(attach::processes(&self.skel)?);
         self.learn_namespaces(options)?;
-        let witness = attach::witness(&self.skel, &self.plan)
+        let witness = attach::witness(&self.skel, self.plan.witness)
             .with_context(|| format!("cannot watch sockets by {:?}", self.plan.witness))?;
         self.links.extend(witness);
         for (found, id) in options.libraries.iter().zip(1..) {
@@ -386,20 +386,17 @@ fn choose_witness(features: &Features, options: &Options) -> anyhow::Result<Witn
     if features.socket_tracepoints {
         return Ok(Witness::Tracepoint);
     }
-    if features.fentry && try_witness(features, Witness::Fentry, options) {
+    if features.fentry && try_witness(Witness::Fentry) {
         return Ok(Witness::Fentry);
     }
     Ok(Witness::Kprobe)
 }
 
 /// Loads and attaches a witness of that kind, and lets go of it again.
-fn try_witness(features: &Features, witness: Witness, options: &Options) -> bool {
+fn try_witness(witness: Witness) -> bool {
     let mut storage = Storage::uninit();
-    Plan::new(features, witness, options)
-        .and_then(|plan| {
-            let skel = load::load(&mut storage, &plan, options)?;
-            attach::witness(&skel, &plan).map(drop)
-        })
+    load::load_witness(&mut storage, witness)
+        .and_then(|skel| attach::witness(&skel, witness).map(drop))
         .is_ok()
 }
 
