@@ -45,7 +45,7 @@ impl Names {
         self.start.as_ref()
     }
 
-    /// The library with that number. Number 0 (a kernel that can't tell) is the only one, if there is only one.
+    /// The library with that number. Number 0 (the kernel can't tell) is the only one, if there is only one.
     #[must_use]
     pub fn library(&self, id: u32) -> Option<&Library<'static>> {
         let only = || self.libraries.values().next().filter(|_| id == 0 && self.libraries.len() == 1);
