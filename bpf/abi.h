@@ -144,6 +144,7 @@ struct session {
 	struct context context; /* of the next record; number counts those that reached the buffer */
 	__u64 totals[2];
 	__u64 sock; /* address of the struct sock that conn was read from */
+	__u64 other_sock; /* of another that was used inside a call, and not sock since */
 	__s32 fd; /* given by SSL_set_fd, -1 where it was not */
 	__u32 ended; /* bit set of enum close_reason: told already */
 	__u32 named; /* bit set of enum name_kind: told already */

@@ -29,8 +29,12 @@ struct call {
 	u64 out; /* where the function stores the number of bytes */
 	u64 at_ns;
 	u32 dir;
-	u32 reserved;
+	u32 sockets; /* bit set: which have been seen inside */
 };
+
+#define SOCKET_OWN 1 /* the session's */
+#define SOCKET_OTHER 2
+#define SOCKET_BOUND 4 /* the session's, of which that was not known before this call */
 
 struct calls {
 	struct call frames[CALL_DEPTH];

@@ -85,7 +85,7 @@ static __always_inline bool task_wanted(struct task_struct *task)
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	u32 uid = bpf_get_current_uid_gid();
 
-	if (pid == config.own_pid)
+	if (!is_running() || pid == config.own_pid)
 		return false;
 	if (config.by_mntns && !mntns_wanted(task))
 		return false;

@@ -58,12 +58,14 @@ static __always_inline struct sock *sock_of_fd(s32 fd)
 	return BPF_CORE_READ(socket, sk);
 }
 
-static __always_inline void session_bind(struct session *s, struct sock *sk, u8 how)
+/* False: it is no connected TCP socket. */
+static __always_inline bool session_bind(struct session *s, struct sock *sk, u8 how)
 {
 	if (!conn_fill(&s->context.conn, sk))
-		return;
+		return false;
 	s->context.conn.how = how;
 	s->sock = (u64)sk;
+	return true;
 }
 
 /* At SSL_set_fd, and at later calls as long as the descriptor was not connected. */
@@ -75,9 +77,27 @@ static __always_inline void session_bind_fd(struct session *s)
 		session_bind(s, sk, HOW_FD);
 }
 
-/* The thread moves bytes over `sk` in direction `dir`. If it is inside a library call of that direction, this
- * is the session's socket: certain when a descriptor says so too, and else the last one that the call used
- * (a callback may use another before the record goes out). */
+/* Whether `sk`, used inside `call`, is the session's although it isn't the one that is known. A callback of the
+ * program may use another connection there. */
+static __always_inline bool is_own(struct session *s, struct call *call, struct sock *sk)
+{
+	/* The descriptor says it. */
+	if (s->fd >= 0)
+		return sock_of_fd(s->fd) == sk;
+	/* A read begins with the library's own, a write ends with it. */
+	if (call->dir == DIR_IN && call->sockets & SOCKET_OWN)
+		return false;
+	if (s->context.conn.how != HOW_NESTED || call->sockets & SOCKET_BOUND)
+		return true;
+	/* Bound already. Only if another is used in a second call, and the known one no more, it was replaced. */
+	if (s->other_sock == (u64)sk && !(call->sockets & SOCKET_OTHER))
+		return true;
+	s->other_sock = (u64)sk;
+	return false;
+}
+
+/* The thread moves bytes over `sk` in direction `dir`: if it is inside a library call of that direction, this may
+ * be the session's socket. */
 static __always_inline int witness(struct sock *sk, u32 dir)
 {
 	struct call *call = call_top();
@@ -88,14 +108,22 @@ static __always_inline int witness(struct sock *sk, u32 dir)
 		return 0;
 	key = session_key(call->ssl);
 	s = bpf_map_lookup_elem(&sessions, &key);
-	if (!s || (s->sock == (u64)sk && s->context.conn.how == HOW_NESTED &&
-		   s->context.conn.local_port == BPF_CORE_READ(sk, __sk_common.skc_num)))
+	if (!s)
 		return 0;
-	if (s->fd >= 0 && sock_of_fd(s->fd) != sk) {
-		COUNT(socket_conflicts, 1);
-		return 0;
+	/* The port too, because the address of a struct sock is used again. */
+	if (s->sock != (u64)sk || s->context.conn.how != HOW_NESTED ||
+	    s->context.conn.local_port != BPF_CORE_READ(sk, __sk_common.skc_num)) {
+		if (!is_own(s, call, sk)) {
+			call->sockets |= SOCKET_OTHER;
+			COUNT(socket_conflicts, 1);
+			return 0;
+		}
+		if (!session_bind(s, sk, HOW_NESTED))
+			return 0;
+		call->sockets |= SOCKET_BOUND;
 	}
-	session_bind(s, sk, HOW_NESTED);
+	s->other_sock = 0;
+	call->sockets |= SOCKET_OWN;
 	return 0;
 }
 

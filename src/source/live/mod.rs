@@ -214,7 +214,14 @@ impl<'obj> Live<'obj> {
         for (found, id) in options.libraries.iter().zip(1..) {
             self.library_links.extend(attach::library(&self.skel, &self.plan, found, id)?);
         }
-        Ok(())
+        self.set_running(true)
+    }
+
+    /// Opens or closes all probes at one moment.
+    fn set_running(&self, running: bool) -> anyhow::Result<()> {
+        let (key, value) = (0u32.to_le_bytes(), u32::from(running).to_le_bytes());
+        let map = &self.skel.maps.running;
+        map.update(&key, &value, MapFlags::ANY).context("cannot tell the kernel side to begin or end")
     }
 
     /// Where the kernel doesn't tell user space the never-reused id of a namespace, a thread of ours goes in
@@ -318,7 +325,8 @@ impl<'obj> Live<'obj> {
 
     /// Detaches, and reads what is still on its way.
     fn end(&mut self, batch: &mut Vec<u8>) -> anyhow::Result<()> {
-        // The libraries first, so that no call is seen whose socket is not.
+        self.set_running(false)?;
+        // The libraries first: calls that had begun are seen to their end, and their sockets with them.
         self.detach_libraries(batch)?;
         self.links.clear();
         while self.read(Duration::ZERO, batch)? {}
