@@ -12,8 +12,8 @@ struct {
 	__type(value, struct counters);
 } counters SEC(".maps");
 
-/* One entry, not 0 while the capture runs: all probes begin and end at one moment, though they are attached and
- * detached one after another. */
+/* One entry, not 0 while the capture runs: all probes begin and end at one moment, though they are attached
+ * and detached one after another. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

@@ -77,8 +77,8 @@ static __always_inline void session_bind_fd(struct session *s)
 		session_bind(s, sk, HOW_FD);
 }
 
-/* Whether `sk`, used inside `call`, is the session's although it isn't the one that is known. A callback of the
- * program may use another connection there. */
+/* Whether `sk`, used inside `call`, is the session's although it isn't the one that is known. A callback of
+ * the program may use another connection there. */
 static __always_inline bool is_own(struct session *s, struct call *call, struct sock *sk)
 {
 	/* The descriptor says it. */
@@ -89,15 +89,15 @@ static __always_inline bool is_own(struct session *s, struct call *call, struct 
 		return false;
 	if (s->context.conn.how != HOW_NESTED || call->sockets & SOCKET_BOUND)
 		return true;
-	/* Bound already. Only if another is used in a second call, and the known one no more, it was replaced. */
+	/* Bound already: it was replaced only if a second call uses another, and the known one no more. */
 	if (s->other_sock == (u64)sk && !(call->sockets & SOCKET_OTHER))
 		return true;
 	s->other_sock = (u64)sk;
 	return false;
 }
 
-/* The thread moves bytes over `sk` in direction `dir`: if it is inside a library call of that direction, this may
- * be the session's socket. */
+/* The thread moves bytes over `sk` in direction `dir`: if it is inside a library call of that direction, this
+ * may be the session's socket. */
 static __always_inline int witness(struct sock *sk, u32 dir)
 {
 	struct call *call = call_top();

@@ -87,7 +87,8 @@ fn another_socket_used_inside_the_call_is_not_taken_for_the_sessions() {
     // Message callbacks write to it, in the handshake and with every record, and read after the session did.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let options = ["", "-a", "-h", "-h -a", "-b", "-b -h", "-b -a", "-b -h -a"].map(|options| format!("-l {port} {options}"));
+    let options = ["", "-a", "-h", "-h -a", "-b", "-b -h", "-b -a", "-b -h -a"]
+        .map(|options| format!("-l {port} {options}"));
     let connections = options.len();
     let log = std::thread::spawn(move || listener.incoming().take(connections).for_each(answer_lines));
     clients_truly_addressed(&options.each_ref().map(String::as_str));
