@@ -4,62 +4,17 @@
 
 mod support {
     pub mod draw;
+    pub mod tshark;
 }
 
-use std::fs;
-use std::process::Command;
-
-use support::draw::{Drawn, Pen, flow, mntns, noise, record};
-use tempfile::TempDir;
+use support::draw::{Drawn, Pen, flow, mntns, noise, record, record_as};
+use support::tshark::{fields, followed, run, tshark};
 use tlsdump::event::Dir;
 use tlsdump::flow::What;
+use tlsdump::frame::Envelope;
 
 const REQUEST: &[u8] = b"GET /hello HTTP/1.1\r\nHost: example.com\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-
-/// Runs a program on a capture, in UTC and without a user's settings, and gives what it prints.
-fn run(program: &str, before: &[&str], file: &[u8], after: &[&str]) -> String {
-    let dir = TempDir::new().unwrap();
-    let path = dir.path().join("capture.pcapng");
-    fs::write(&path, file).unwrap();
-    let output = Command::new(program)
-        .args(before)
-        .arg(&path)
-        .args(after)
-        .env("TZ", "UTC")
-        .env("HOME", dir.path())
-        .env("XDG_CONFIG_HOME", dir.path())
-        .output()
-        .unwrap_or_else(|e| panic!("cannot run {program} ({e}); apt-get install tshark tcpdump"));
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{program} {before:?} {after:?}: {}\n{out}\n{err}", output.status);
-    out.into_owned()
-}
-
-fn tshark(file: &[u8], arguments: &[&str]) -> String {
-    run("tshark", &["-n", "-r"], file, arguments)
-}
-
-/// The lines that tshark prints of these fields, tab separated.
-fn fields(file: &[u8], filter: &str, names: &[&str]) -> Vec<String> {
-    let arguments: Vec<&str> =
-        ["-Y", filter, "-T", "fields"].into_iter().chain(names.iter().flat_map(|n| ["-e", n])).collect();
-    tshark(file, &arguments).lines().map(str::to_owned).collect()
-}
-
-/// What one side of a TCP stream sent, as `follow` shows it.
-fn followed(file: &[u8], stream: usize, from_client: bool) -> Vec<u8> {
-    let printed = tshark(file, &["-q", "-z", &format!("follow,tcp,raw,{stream}")]);
-    // What the other side sent is indented.
-    let hex =
-        printed.lines().filter(|l| l.trim().len() > 1 && l.trim().bytes().all(|b| b.is_ascii_hexdigit()));
-    let mine = hex.filter(|line| line.starts_with('\t') != from_client).map(str::trim);
-    let digit = |b: u8| char::from(b).to_digit(16).unwrap() as u8;
-    mine.flat_map(|line| {
-        line.as_bytes().chunks(2).map(|h| digit(h[0]) << 4 | digit(h[1])).collect::<Vec<_>>()
-    })
-    .collect()
-}
 
 fn exchange(pen: &mut Pen<'_, &mut Vec<u8>>, on: &mut Drawn) {
     pen.write(on, REQUEST);
@@ -68,7 +23,11 @@ fn exchange(pen: &mut Pen<'_, &mut Vec<u8>>, on: &mut Drawn) {
 
 /// HTTP on 80 and 8080 over IPv4 and IPv6, in two containers, one flow with 5 MB in each direction.
 fn lossless() -> Vec<u8> {
-    record(|pen| {
+    lossless_as(Envelope::Plain)
+}
+
+fn lossless_as(envelope: Envelope) -> Vec<u8> {
+    record_as(envelope, |pen| {
         let mut a = flow(1, "10.0.0.1:50000", "10.0.0.2:8080");
         let mut b = flow(2, "[fd00::1]:50000", "[fd00::2]:80");
         let mut c = flow(3, "10.0.0.2:8080", "10.0.0.7:50000");
@@ -95,29 +54,40 @@ fn lossless() -> Vec<u8> {
     })
 }
 
-#[test]
-fn nothing_looks_wrong_in_a_file_without_loss() {
-    let file = lossless();
+fn nothing_looks_wrong(file: &[u8]) {
     let arguments =
         ["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-q", "-z", "expert,warn"];
-    assert_eq!(tshark(&file, &arguments).trim(), "");
+    assert_eq!(tshark(file, &arguments).trim(), "");
     let good =
         ["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-Y", "tcp.checksum.status != 1"];
-    assert_eq!(tshark(&file, &good), "");
+    assert_eq!(tshark(file, &good), "");
     // Of notes only those that every connection's end gives, and the one on the ports that come again.
     let odd = "_ws.expert && !tcp.connection.fin && !tcp.connection.fin_active \
                && !tcp.connection.fin_passive && !tcp.connection.syn && !tcp.connection.synack \
                && !http && !frame.comment";
-    assert_eq!(fields(&file, odd, &["frame.number", "_ws.expert.message"]), [""; 0]);
+    assert_eq!(fields(file, odd, &["frame.number", "_ws.expert.message"]), [""; 0]);
+}
+
+#[test]
+fn nothing_looks_wrong_in_a_file_without_loss() {
+    nothing_looks_wrong(&lossless());
+    nothing_looks_wrong(&lossless_as(Envelope::Tls));
 }
 
 #[test]
 fn follow_gives_the_bytes() {
     let file = lossless();
-    assert!(followed(&file, 0, true) == REQUEST && followed(&file, 0, false) == ANSWER);
-    assert!(followed(&file, 3, true) == noise(5_000_000));
-    assert!(followed(&file, 3, false) == noise(5_000_001));
-    assert!(followed(&file, 4, true) == REQUEST, "the same ports again are another stream");
+    assert!(followed(&file, "tcp", 0, true) == REQUEST && followed(&file, "tcp", 0, false) == ANSWER);
+    assert!(followed(&file, "tcp", 3, true) == noise(5_000_000));
+    assert!(followed(&file, "tcp", 3, false) == noise(5_000_001));
+    assert!(followed(&file, "tcp", 4, true) == REQUEST, "the same ports again are another stream");
+}
+
+#[test]
+fn follow_gives_the_bytes_in_the_envelope() {
+    let file = lossless_as(Envelope::Tls);
+    assert!(followed(&file, "tls", 3, true) == noise(5_000_000));
+    assert!(followed(&file, "tls", 3, false) == noise(5_000_001));
 }
 
 #[test]
@@ -204,7 +174,7 @@ fn a_loss_is_shown_at_its_place() {
     assert_eq!(marked, ["5\ttlsdump: 16384 bytes lost here"]);
     // Nothing follows in the other direction, and yet the later bytes are shown.
     let note = b"[16384 bytes missing in capture file]\0";
-    assert_eq!(followed(&file, 0, true), [REQUEST, note, b"after"].concat());
+    assert_eq!(followed(&file, "tcp", 0, true), [REQUEST, note, b"after"].concat());
 }
 
 #[test]
@@ -234,7 +204,7 @@ fn follow_runs_over_the_wrap_of_the_numbers() {
     });
     let note = b"[536870912 bytes missing in capture file]\0".to_vec();
     let expected = pieces.join(&note[..]);
-    assert!(followed(&file, 0, true) == expected);
+    assert!(followed(&file, "tcp", 0, true) == expected);
     assert_eq!(
         fields(&file, "tcp.analysis.retransmission || tcp.analysis.out_of_order", &["frame.number"]),
         [""; 0]

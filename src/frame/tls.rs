@@ -63,28 +63,29 @@ fn dress<E>(pen: &mut Pen<'_, E>, bytes: &[u8]) -> Result<Worn, E> {
     }
     let rule = ports::rule(pen.flow.server_port(), bytes);
     let protocol = Protocol::of(bytes);
-    let worn = if rule == Rule::Plain { Worn::Plain } else { Worn::Tls(protocol, rule) };
+    let worn = match rule {
+        Rule::Plain | Rule::Http => Worn::Plain,
+        Rule::Tls | Rule::Ask { .. } => Worn::Tls(protocol, rule),
+    };
     pen.state.dress.worn = Some(worn);
     match worn {
-        Worn::Plain => undress(pen, bytes, protocol)?,
         Worn::Tls(protocol, rule) => handshake(pen, protocol, rule)?,
+        // HTTP/2 is known by its first bytes only, and they were missed.
+        Worn::Plain
+            if rule == Rule::Http && protocol == Some(Protocol::Http2) && !begins_with_preface(bytes) =>
+        {
+            pen.payload(pen.flow.client(), &[PREFACE], Some(Note::Added))?;
+        }
+        Worn::Plain => {}
     }
     Ok(worn)
-}
-
-/// What goes before plain bytes: HTTP/2 is known by its first bytes only, and they were missed.
-fn undress<E>(pen: &mut Pen<'_, E>, bytes: &[u8], protocol: Option<Protocol>) -> Result<(), E> {
-    if protocol == Some(Protocol::Http2) && !begins_with_preface(bytes) {
-        pen.payload(pen.flow.client(), &[PREFACE], Some(Note::Added))?;
-    }
-    Ok(())
 }
 
 fn handshake<E>(pen: &mut Pen<'_, E>, protocol: Option<Protocol>, rule: Rule) -> Result<(), E> {
     let names = &pen.flow.names;
     let alpn = names.alpn.as_deref().or(protocol.map(Protocol::alpn)).unwrap_or_default();
     let client = pen.flow.client();
-    if let Rule::Ask(question, answer) = rule {
+    if let Rule::Ask { question, answer } = rule {
         pen.payload(client, &[question], None)?;
         pen.payload(client.flip(), &[answer], None)?;
     }
