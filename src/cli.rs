@@ -81,6 +81,10 @@ pub struct Args {
     #[arg(long, value_name = "KIND", help_heading = "Input and output")]
     pub frames: Option<String>,
 
+    /// Show a connection of which both ends are captured twice, once from each end
+    #[arg(long, help_heading = "Input and output")]
+    pub both_ends: bool,
+
     /// Flush the output after each packet
     #[arg(short = 'U', long, help_heading = "Input and output")]
     pub packet_buffered: bool,

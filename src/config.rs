@@ -97,6 +97,8 @@ pub struct Output {
     pub snaplen: u32,
     /// How plaintext is wrapped in packets (`--frames`).
     pub envelope: Envelope,
+    /// Draw a connection from both its ends, where both are captured (`--both-ends`).
+    pub both_ends: bool,
     /// Flush after each packet (`-U`).
     pub packet_buffered: bool,
 }
@@ -253,6 +255,7 @@ impl Output {
             count: args.count,
             snaplen,
             envelope: choice("--frames", args.frames.as_deref(), ENVELOPES)?,
+            both_ends: args.both_ends,
             packet_buffered: args.packet_buffered,
         })
     }

@@ -22,6 +22,8 @@ pub struct Outputs {
     pub text: Option<Text<Stdout>>,
     /// How plaintext is wrapped in the packets of the file.
     pub envelope: Envelope,
+    /// Draw a connection from both its ends, where both are captured.
+    pub both_ends: bool,
     /// Packets after which to stop; where there is no file, segments of the dump.
     pub count: Option<u64>,
     /// Flush after each packet.
@@ -75,7 +77,7 @@ impl Pipeline {
         let encoder = Encoder::new(outputs.envelope);
         Self {
             names: Names::default(),
-            flows: FlowTable::new(Limits::default()),
+            flows: FlowTable::new(Limits::default()).both_ends(outputs.both_ends),
             drawing: Drawing { encoder, outputs, packets: 0, stop: None },
             damaged: 0,
             counters: None,
@@ -127,6 +129,7 @@ impl Pipeline {
         Report {
             packets: self.drawing.packets,
             damaged: self.damaged,
+            both_ends: self.drawing.outputs.both_ends,
             flows: *self.flows.stats(),
             counters: self.counters.unwrap_or_default(),
         }

@@ -167,6 +167,7 @@ fn open_outputs(output: &Output) -> anyhow::Result<Outputs> {
         file: path.map(sink::Output::open).transpose()?.map(|sink| Writer::new(sink, options)),
         text: output.text.then(|| Text::new(io::stdout())),
         envelope: output.envelope,
+        both_ends: output.both_ends,
         count: output.count,
         flush_each: output.packet_buffered,
     })

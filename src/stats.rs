@@ -10,6 +10,8 @@ pub struct Report {
     pub packets: u64,
     /// Records that could not be decoded.
     pub damaged: u64,
+    /// Whether connections were to be shown from both ends.
+    pub both_ends: bool,
     /// Of the flow stage.
     pub flows: FlowStats,
     /// Of the kernel side, as last told.
@@ -31,7 +33,12 @@ impl Report {
     /// One line for each thing that went wrong besides.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let Self { damaged, flows, counters, .. } = self;
+        let Self { damaged, flows, counters, both_ends, .. } = self;
+        let ends = if *both_ends {
+            "connections were captured from both ends: each is there twice"
+        } else {
+            "connections were captured from both ends: they are shown from one (see --both-ends)"
+        };
         let told = [
             (
                 counters.lost_records,
@@ -47,6 +54,7 @@ impl Report {
             (flows.unaddressed, "conversations have made-up addresses: their socket was not seen"),
             (flows.evicted, "sessions were forgotten because there were too many"),
             (*damaged, "records could not be decoded"),
+            (flows.both_ends, ends),
         ];
         told.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect()
     }
@@ -68,5 +76,16 @@ mod tests {
     fn nothing_lost_needs_no_warning() {
         assert_eq!(Report::default().closing(), "0 packets captured, 0 events lost");
         assert!(Report::default().warnings().is_empty());
+    }
+
+    #[test]
+    fn what_became_of_the_other_ends_is_told() {
+        let flows = FlowStats { both_ends: 3, ..FlowStats::default() };
+        for (both_ends, expected) in [
+            (false, "3 connections were captured from both ends: they are shown from one (see --both-ends)"),
+            (true, "3 connections were captured from both ends: each is there twice"),
+        ] {
+            assert_eq!(Report { both_ends, flows, ..Report::default() }.warnings(), [expected]);
+        }
     }
 }

@@ -190,6 +190,7 @@ mod tests {
             library: 0,
             task: Task { pid: 1234, tid: 1234, mntns, comm, ..Task::default() },
             names: FlowNames::default(),
+            other_end: None,
         }
     }
 

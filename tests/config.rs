@@ -28,7 +28,7 @@ fn defaults() {
     assert_eq!(config.verbosity, Verbosity::Normal);
     assert_eq!((config.output.text, config.output.write, config.output.count), (true, None, None));
     assert_eq!((config.output.snaplen, config.output.packet_buffered), (SNAPLEN_MAX, false));
-    assert_eq!(config.output.envelope, Envelope::Tls);
+    assert_eq!((config.output.envelope, config.output.both_ends), (Envelope::Tls, false));
     let live = live("--pid 0");
     assert_eq!((live.buffer_bytes, live.root.to_str()), (BUFFER_DEFAULT, Some("/")));
     assert_eq!((live.transport, live.witness, live.attach), (Transport::Auto, Witness::Auto, Attach::Auto));
@@ -83,11 +83,12 @@ fn a_terminal_gets_no_binary() {
 
 #[test]
 fn standard_streams_and_snap_length() {
-    let config = check("-r - -w - -s 0 -U -c 3 -vvv").unwrap_or_else(|error| panic!("{error}"));
+    let config = check("-r - -w - -s 0 -U -c 3 --both-ends -vvv").unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.input, Input::Replay(Place::Standard));
     assert_eq!(config.output.write, Some(Place::Standard));
     assert_eq!((config.output.snaplen, config.output.packet_buffered), (SNAPLEN_MAX, true));
     assert_eq!((config.output.count, config.verbosity), (Some(3), Verbosity::Debug));
+    assert!(config.output.both_ends);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use pcap_file::pcapng::blocks::Block;
 use support::draw::{START, TICK, comm, flow, mntns, names, noise, record, record_with};
 use support::pcapng::{self, ACK, FIN, PSH, RST, SYN, Way};
 use support::streams::{Conversation, conversations};
-use tlsdump::event::{Container, Dir, Event, How, Library, Start};
+use tlsdump::event::{Container, Dir, Event, How, Library, Start, Task};
 use tlsdump::file::{INTERFACES_MAX, SNAPLEN_MAX};
 use tlsdump::flow::What;
 use tlsdump::frame::SEGMENT_MAX;
@@ -131,6 +131,43 @@ fn a_flow_is_introduced_once_and_again_for_another_process() {
     assert_eq!(comments[5], [second]);
     assert!([1, 2, 3, 4, 6].iter().all(|&i| comments[i] == none), "{comments:?}");
     assert_eq!(capture.packets[5].value("comm").as_deref(), Some("a child"));
+}
+
+#[test]
+fn every_packet_tells_its_process() {
+    let file = record(|pen| {
+        let mut a = flow(1, "10.0.0.1:50000", "10.0.0.2:443");
+        pen.open(&mut a);
+        let mut b = flow(2, "10.0.0.1:50001", "10.0.0.2:443");
+        b.flow.task.pid = 77;
+        pen.write(&mut b, b"1");
+        b.flow.task.comm = comm(b"renamed");
+        pen.write(&mut b, b"2");
+        pen.write(&mut a, b"3");
+        b.flow.task.comm = comm(b"curl");
+        pen.write(&mut b, b"4");
+    });
+    let capture = pcapng::read(&file).unwrap();
+    let processes = [(1234, "curl"), (77, "curl"), (77, "renamed")].map(|(pid, name)| (pid, name.to_owned()));
+    assert_eq!(capture.processes, processes);
+    let of: Vec<_> = capture.packets.iter().map(|p| p.process.unwrap()).collect();
+    assert_eq!(of, [0, 0, 0, 1, 2, 0, 1]);
+}
+
+#[test]
+fn the_process_at_the_other_end_is_told_where_it_becomes_known() {
+    let file = record(|pen| {
+        let mut a = flow(1, "10.0.0.1:50000", "10.0.0.2:443");
+        pen.open(&mut a);
+        let nginx = Task { pid: 77, tid: 78, comm: comm(b"nginx"), mntns: mntns(43), ..Task::default() };
+        a.flow.other_end = Some(nginx);
+        pen.write(&mut a, b"1");
+        a.flow.other_end = None;
+        pen.write(&mut a, b"2");
+    });
+    let comments: Vec<_> = pcapng::read(&file).unwrap().packets.into_iter().map(|p| p.comments).collect();
+    let told = "tlsdump: the other end is captured too: pid=77 tid=78 comm=nginx mntns=43";
+    assert_eq!(comments[3..], [vec![told.to_owned()], vec![]]);
 }
 
 #[test]
@@ -366,6 +403,7 @@ fn hostile_names_stay_text() {
     let packet = &capture.packets[0];
     assert_eq!(packet.value("pid").as_deref(), Some("1234"));
     assert_eq!(packet.value("comm").as_deref(), Some("\u{fffd}\u{fffd}[0m \"pid=9 "));
+    assert_eq!(capture.processes, [(1234, "\u{fffd}\u{fffd}[0m \"pid=9 ".to_owned())]);
     assert_eq!(packet.value("mntns").as_deref(), Some("42"));
     assert!(packet.value("lib").unwrap().starts_with("x pid=1\u{fffd}\u{fffd}[2J\u{fffd}\"\\x pid=1"));
     assert_eq!(packet.value("tuple").as_deref(), Some("nested"));
@@ -413,12 +451,13 @@ fn pcap_file_reads_it_too() {
             Block::EnhancedPacket(packet) => times.push((packet.timestamp, packet.options.len())),
             Block::InterfaceDescription(_) => kinds.push("interface"),
             Block::InterfaceStatistics(_) => kinds.push("statistics"),
+            Block::Unknown(block) if block.type_ == 0x8000_0001 => kinds.push("process"),
             other => panic!("{other:?}"),
         }
     }
     let start = Duration::from_nanos(START);
-    assert_eq!(times, [(start, 2), (start, 1), (start, 1), (start + Duration::from_nanos(TICK), 1)]);
-    assert_eq!(kinds, ["interface", "statistics"]);
+    assert_eq!(times, [(start, 3), (start, 2), (start, 2), (start + Duration::from_nanos(TICK), 2)]);
+    assert_eq!(kinds, ["interface", "process", "statistics"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! `SIM_RUNS=N` more of them.
 
 mod support {
+    pub(crate) mod mirror;
     pub(crate) mod sim;
 }
 
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use proptest::prelude::*;
+use support::mirror::{OTHER_END, at_other_end};
 use support::sim::{Emission, Lane, Random, Run, Truth, WALL_AHEAD, plaintext, run};
 use tlsdump::event::{
     Clock, Close, CloseReason, Conn, Context, Dir, Event, Exit, How, Role, Session, Task, Totals, Tuple,
@@ -341,6 +343,76 @@ fn tight_limits_hold() {
     assert!(is_single() || (evicted > 1000 && given_up > 1000), "{evicted} {given_up}");
 }
 
+/// Sends a run through a table as both ends see it, one of them somewhat later. Gives, for each session that
+/// has one address, known from the beginning, how many bytes were drawn from each of its ends.
+fn replay_both_ends(run: &Run, random: &mut Random) -> Result<BTreeMap<u64, [u64; 2]>, String> {
+    let mut table = FlowTable::<Memory>::new(Limits::default());
+    let mut grammar = Grammar::default();
+    let mut drawn: BTreeMap<u64, [u64; 2]> = BTreeMap::new();
+    let mut outcome = Ok(());
+    let mut emit = |mut segment: Segment<'_, Memory>| {
+        let session = segment.flow.session;
+        if let What::Data(bytes) = segment.what {
+            let of_ends = drawn.entry(session % OTHER_END).or_default();
+            of_ends[usize::from(session > OTHER_END)] += bytes.len() as u64;
+        }
+        if outcome.is_ok() {
+            outcome = grammar.check(&mut segment);
+        }
+    };
+    let is_swapped = random.percent(50);
+    let mut late = std::collections::VecDeque::new();
+    for emission in &run.stream {
+        let other = at_other_end(emission);
+        let (first, second) = if is_swapped { (&other, emission) } else { (emission, &other) };
+        late.push_back(second.clone());
+        // A clock stands after what it was read after.
+        let room = if matches!(emission, Emission::Clock(_)) { 0 } else { random.below(4) };
+        while late.len() as u64 > room {
+            late.pop_front().iter().for_each(|emission| table.push(&emission.event(), &mut emit));
+        }
+        table.push(&first.event(), &mut emit);
+    }
+    late.iter().for_each(|emission| table.push(&emission.event(), &mut emit));
+    table.finish(&mut emit);
+    outcome?;
+    let is_simple = |session: &u64| run.truth[session].plain && run.truth[session].addressed == Some(0);
+    drawn.retain(|session, _| is_simple(session));
+    Ok(drawn)
+}
+
+#[test]
+fn a_connection_is_drawn_from_one_of_its_ends() {
+    let mut from_ends = [0; 2];
+    for seed in seeds(300) {
+        let run = run(seed);
+        let drawn = replay_both_ends(&run, &mut Random(seed))
+            .unwrap_or_else(|error| panic!("SIM_SEED={seed} {:?}: {error}", run.weather));
+        let alone = replay_alone(&run);
+        for (session, bytes) in drawn {
+            let index = usize::from(bytes[0] == 0);
+            from_ends[index] += 1;
+            let is_one = bytes[1 - index] == 0 && bytes[index] == alone[&session];
+            assert!(is_one, "SIM_SEED={seed} {:?}: {bytes:?} of session {session}", run.weather);
+        }
+    }
+    assert!(is_single() || from_ends.iter().all(|&count| count > 200), "{from_ends:?}");
+}
+
+/// How many bytes of each session are drawn if only its own end is captured.
+fn replay_alone(run: &Run) -> BTreeMap<u64, u64> {
+    let mut table = FlowTable::<Memory>::new(Limits::default());
+    let mut drawn = BTreeMap::new();
+    let mut emit = |segment: Segment<'_, Memory>| {
+        if let What::Data(bytes) = segment.what {
+            *drawn.entry(segment.flow.session).or_default() += bytes.len() as u64;
+        }
+    };
+    run.stream.iter().for_each(|emission| table.push(&emission.event(), &mut emit));
+    table.finish(&mut emit);
+    drawn
+}
+
 /// Small numbers mostly, and the largest.
 fn position() -> impl Strategy<Value = u64> {
     prop_oneof![6 => 0..40_u64, 1 => Just(u64::MAX), 1 => u64::MAX - 20..=u64::MAX, 1 => any::<u64>()]
@@ -352,8 +424,11 @@ fn any_context() -> impl Strategy<Value = Context> {
     let host = prop_oneof![2 => Just(None), 3 => (1..3_u8).prop_map(Some)];
     (position(), 0..5_u64, number, 0..3_u32, host, role).prop_map(|(at, id, number, pid, host, role)| {
         let tuple = host.map(|host| {
-            let [local, remote] = [host, 9].map(|last| IpAddr::from([10, 0, 0, last]));
-            Tuple { local, local_port: 40_000, remote, remote_port: 443, netns: 1 }
+            // Sessions with an odd number are at the other end.
+            let ends = [(IpAddr::from([10, 0, 0, host]), 40_000), (IpAddr::from([10, 0, 0, 9]), 443)];
+            let [(local, local_port), (remote, remote_port)] =
+                if id % 2 == 0 { ends } else { [ends[1], ends[0]] };
+            Tuple { local, local_port, remote, remote_port, netns: 1 }
         });
         Context {
             at,

@@ -1,5 +1,5 @@
 //! The rare blocks of a section, through pcap-file: section header, interfaces, statistics
-//! (draft-ietf-opsawg-pcapng, sections 4.1, 4.2 and 4.6).
+//! (draft-ietf-opsawg-pcapng, sections 4.1, 4.2 and 4.6), and Apple's descriptions of processes.
 
 use std::fmt;
 use std::io;
@@ -11,18 +11,26 @@ use pcap_file::pcapng::blocks::interface_description::{
 use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption};
 use pcap_file::pcapng::blocks::opt_common::CommonOption;
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
+use pcap_file::pcapng::blocks::unknown::UnknownBlock;
 use pcap_file::pcapng::{PcapNgBlock, PcapNgWriteError, PcapNgWriter};
 use pcap_file::{DataLink, Endianness};
 
-use crate::event::Start;
+use crate::event::{Start, Task};
 use crate::safe;
 
 use super::interfaces::Interface;
+use super::packet;
 
 /// Most bytes of a name that a block carries: container, operating system, application.
 const NAME_MAX: usize = 1024;
 /// Most bytes of a description or of the command line.
 const TEXT_MAX: usize = 4096;
+
+/// A process, as Apple's tcpdump describes it: its id (32 bits), and options. The type is of the range that
+/// is free for local use; Wireshark knows it since 4.6, and readers that do not know it pass over it.
+const PROCESS_BLOCK: u32 = 0x8000_0001;
+/// The option with the name of the process.
+const PROCESS_NAME: u16 = 2;
 
 /// What is told of an interface at the end of a section. Times in nanoseconds since 1970-01-01 UTC.
 #[derive(Clone, Debug)]
@@ -95,6 +103,15 @@ impl Section {
         options.extend(self.os.clone().map(|os| InterfaceDescriptionOption::IfOs(os.into())));
         let block = InterfaceDescriptionBlock { linktype: DataLink::ETHERNET, snaplen, options };
         self.compose(block)
+    }
+
+    /// Composes the description of a process under its present name.
+    pub(super) fn process(&mut self, task: &Task) -> io::Result<()> {
+        let mut body = task.pid.to_le_bytes().to_vec();
+        packet::option(&mut body, PROCESS_NAME, safe::text(&task.comm.text(), NAME_MAX).as_bytes());
+        packet::option(&mut body, packet::OPT_ENDOFOPT, &[]);
+        // A name of at most 15 characters: far below 32 bits.
+        self.compose(UnknownBlock::new(PROCESS_BLOCK, body.len() as u32, &body))
     }
 
     /// Composes the statistics of an interface.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::event::{Counters, How};
+use crate::event::{Counters, How, Task};
 use crate::flow::Flow;
 use crate::frame::Note;
 use crate::names::Names;
@@ -14,15 +14,8 @@ const VALUE_MAX: usize = 1024;
 /// Who a flow belongs to: `key=value` pairs in a fixed order, each where it is known. A value that is not one
 /// plain word is in double quotes ([`safe::push_value`]).
 pub(super) fn who(flow: &Flow, names: &Names) -> String {
-    let task = &flow.task;
-    let mut line = format!("pid={} tid={} comm=", task.pid, task.tid);
-    safe::push_value(&mut line, &task.comm.text(), VALUE_MAX);
-    if let Some(container) = names.container(task.mntns) {
-        line.push_str(" container=");
-        safe::push_value(&mut line, &container.name, VALUE_MAX);
-    }
-    // Writing to a String cannot fail.
-    let _ = write!(line, " mntns={}", task.mntns.number);
+    let mut line = String::new();
+    push_task(&mut line, &flow.task, names);
     if let Some(library) = names.library(flow.library) {
         line.push_str(" lib=");
         safe::push_value(&mut line, &library.path, VALUE_MAX);
@@ -39,6 +32,25 @@ pub(super) fn who(flow: &Flow, names: &Names) -> String {
             safe::push_value(&mut line, &String::from_utf8_lossy(name), VALUE_MAX);
         }
     }
+    line
+}
+
+/// The process, thread and container of a task, as pairs.
+fn push_task(line: &mut String, task: &Task, names: &Names) {
+    // Writing to a String cannot fail.
+    let _ = write!(line, "pid={} tid={} comm=", task.pid, task.tid);
+    safe::push_value(line, &task.comm.text(), VALUE_MAX);
+    if let Some(container) = names.container(task.mntns) {
+        line.push_str(" container=");
+        safe::push_value(line, &container.name, VALUE_MAX);
+    }
+    let _ = write!(line, " mntns={}", task.mntns.number);
+}
+
+/// Said where it became known that the other end of the connection is captured too, by `task`.
+pub(super) fn other_end(task: &Task, names: &Names) -> String {
+    let mut line = "tlsdump: the other end is captured too: ".to_owned();
+    push_task(&mut line, task, names);
     line
 }
 

@@ -1,12 +1,14 @@
 //! Frames → pcapng blocks → bytes.
 //!
-//! One file is one section: its header, an interface for each container (written when it is first seen),
-//! packets, and the statistics of each interface at the end. See draft-ietf-opsawg-pcapng.
+//! One file is one section: its header, an interface for each container and a description of each process
+//! (both written when they are first seen), packets, and the statistics of each interface at the end. See
+//! draft-ietf-opsawg-pcapng.
 
 mod blocks;
 mod comment;
 mod interfaces;
 mod packet;
+mod processes;
 pub mod sink;
 
 use std::io;
@@ -17,9 +19,11 @@ use crate::names::Names;
 
 use blocks::{Section, Statistics};
 use interfaces::{Interface, Interfaces};
+use processes::Processes;
 use sink::Sink;
 
 pub use interfaces::INTERFACES_MAX;
+pub use processes::PROCESSES_MAX;
 
 /// Snap length where none is asked for, and the most that one can ask for: Wireshark refuses a file with a
 /// packet of more captured bytes.
@@ -50,6 +54,7 @@ pub struct Writer<S> {
     snaplen: u32,
     section: Option<Section>,
     interfaces: Interfaces,
+    processes: Processes,
     comments: Vec<String>,
     span: Option<(u64, u64)>,
     packets: u64,
@@ -67,6 +72,7 @@ impl<S: Sink> Writer<S> {
             snaplen,
             section: None,
             interfaces: Interfaces::default(),
+            processes: Processes::default(),
             comments: Vec::new(),
             span: None,
             packets: 0,
@@ -83,7 +89,8 @@ impl<S: Sink> Writer<S> {
         begun(&mut self.section, &mut self.out, names).map(drop)
     }
 
-    /// Writes one frame; before it the interface of its container, if it is the first of that.
+    /// Writes one frame; before it the interface of its container and the description of its process, if it
+    /// is the first of them.
     ///
     /// # Errors
     /// The sink's.
@@ -95,6 +102,11 @@ impl<S: Sink> Writer<S> {
             section.interface(interface, self.snaplen)?;
             self.out.block(section)?;
         }
+        let process = self.processes.number(&frame.flow.task);
+        if let Some((_, true)) = process {
+            section.process(&frame.flow.task)?;
+            self.out.block(section)?;
+        }
         comment_on(&mut self.comments, frame, names);
         let kept = frame.bytes.len().min(self.snaplen as usize);
         let packet = packet::Packet {
@@ -102,6 +114,7 @@ impl<S: Sink> Writer<S> {
             interface: number as u32,
             at: frame.at,
             dir: frame.dir,
+            process: process.map(|(number, _)| number),
             bytes: &frame.bytes[..kept],
             original: frame.bytes.len(),
             comments: &self.comments,
@@ -199,6 +212,7 @@ fn comment_on(comments: &mut Vec<String>, frame: &Frame<'_>, names: &Names) {
             comments.push(comment::addresses_unknown());
         }
     }
+    comments.extend(frame.flow.other_end.map(|task| comment::other_end(&task, names)));
     comments.extend(frame.note.map(comment::note));
 }
 

@@ -4,9 +4,13 @@
 use crate::event::Dir;
 
 const BLOCK_TYPE: u32 = 6;
-const OPT_ENDOFOPT: u16 = 0;
+/// The option that ends a list of options.
+pub(super) const OPT_ENDOFOPT: u16 = 0;
 const OPT_COMMENT: u16 = 1;
 const EPB_FLAGS: u16 = 2;
+/// Number of the process in this section (32 bits): an option of Apple's tcpdump, from the range that is free
+/// for local use. Wireshark knows it since 4.6, and readers that do not know it pass over it.
+const EPB_PROCESS: u16 = 32_769;
 
 /// One packet as it stands in the file.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +21,8 @@ pub(super) struct Packet<'a> {
     pub(super) at: u64,
     /// Which way, as the traced process sees it.
     pub(super) dir: Dir,
+    /// Number of the process's description in this section.
+    pub(super) process: Option<u32>,
     /// The bytes that are kept.
     pub(super) bytes: &'a [u8],
     /// How many bytes the packet had.
@@ -42,6 +48,9 @@ pub(super) fn write(block: &mut Vec<u8>, packet: &Packet<'_>) {
         option(block, OPT_COMMENT, comment.as_bytes());
     }
     option(block, EPB_FLAGS, &direction(packet.dir).to_le_bytes());
+    if let Some(process) = packet.process {
+        option(block, EPB_PROCESS, &process.to_le_bytes());
+    }
     option(block, OPT_ENDOFOPT, &[]);
     // A block is bounded by a frame and the comments on it: far below 32 bits.
     let length = ((block.len() - start + 4) as u32).to_le_bytes();
@@ -57,8 +66,8 @@ fn direction(dir: Dir) -> u32 {
     }
 }
 
-/// An option (section 3.5); `value` is shorter than 65,536 bytes.
-fn option(block: &mut Vec<u8>, code: u16, value: &[u8]) {
+/// Appends an option (section 3.5); `value` is shorter than 65,536 bytes.
+pub(super) fn option(block: &mut Vec<u8>, code: u16, value: &[u8]) {
     block.extend_from_slice(&code.to_le_bytes());
     block.extend_from_slice(&(value.len() as u16).to_le_bytes());
     block.extend_from_slice(value);
@@ -82,6 +91,7 @@ mod tests {
             interface: 3,
             at: 0x0102_0304_0506_0708,
             dir: Dir::Out,
+            process: Some(258),
             bytes: &[0xAA; 5],
             original: 9,
             comments: &comments,
@@ -90,13 +100,14 @@ mod tests {
         #[rustfmt::skip]
         let expected = [
             0xEE,
-            6, 0, 0, 0,  64, 0, 0, 0,  3, 0, 0, 0,
+            6, 0, 0, 0,  72, 0, 0, 0,  3, 0, 0, 0,
             4, 3, 2, 1,  8, 7, 6, 5,  5, 0, 0, 0,  9, 0, 0, 0,
             0xAA, 0xAA, 0xAA, 0xAA,  0xAA, 0, 0, 0,
             1, 0, 5, 0,  b'h', b'e', b'l', b'l',  b'o', 0, 0, 0,
             2, 0, 4, 0,  2, 0, 0, 0,
+            1, 0x80, 4, 0,  2, 1, 0, 0,
             0, 0, 0, 0,
-            64, 0, 0, 0,
+            72, 0, 0, 0,
         ];
         assert_eq!(block, expected);
     }

@@ -60,6 +60,8 @@ pub struct FlowStats {
     pub unaddressed: u64,
     /// Of them, those that broke off: redrawn on other addresses, or forgotten while open.
     pub resets: u64,
+    /// Connections of which both ends were seen.
+    pub both_ends: u64,
     /// Segments given out.
     pub segments: u64,
     /// Bytes in [`What::Data`].

@@ -8,12 +8,14 @@
 //!   the session ends, the conversation is drawn on made-up addresses.
 //! - A session is drawn as more than one conversation if its socket is replaced, or if it goes on after its
 //!   end; positions then go on from where they were.
+//! - A connection of which both ends are captured is drawn from one of them, the one that is seen first.
 //! - Names of a session are kept as soon as their turn comes, for what is drawn after that.
 //! - The end of a process waits too, for records of it that are still in another CPU's buffer.
 
 mod address;
 mod limits;
 mod order;
+mod pairs;
 mod record;
 mod segment;
 mod session;
@@ -26,6 +28,7 @@ pub use self::limits::{FlowStats, Limits};
 pub use self::segment::{Flow, FlowNames, Segment, What};
 
 use self::order::Order;
+use self::pairs::Pairs;
 use self::record::{Body, Record};
 use self::session::{Out, Session, Shared};
 use crate::event::{Clock, Context, Event, Exit};
@@ -76,7 +79,13 @@ impl<S: Default> FlowTable<S> {
         let clock = Clock { mono: 0, wall: 0 };
         Self {
             limits,
-            shared: Shared { clock, now: 0, held_bytes: 0, stats: FlowStats::default() },
+            shared: Shared {
+                clock,
+                now: 0,
+                held_bytes: 0,
+                pairs: Pairs::default(),
+                stats: FlowStats::default(),
+            },
             seats: Vec::new(),
             free: Vec::new(),
             seat_of: HashMap::new(),
@@ -86,6 +95,13 @@ impl<S: Default> FlowTable<S> {
             processes: BTreeSet::new(),
             exits: VecDeque::new(),
         }
+    }
+
+    /// The same table, which draws a connection from both its ends where both are captured, if `both`.
+    #[must_use]
+    pub fn both_ends(mut self, both: bool) -> Self {
+        self.shared.pairs.draw_both(both);
+        self
     }
 
     /// Takes the next event. What it shows goes to `emit`, with all that it releases.

@@ -50,6 +50,9 @@ pub struct Flow {
     pub task: Task,
     /// What is known of the session's names by now.
     pub names: FlowNames,
+    /// The process at the other end of the connection, if its end is captured too. It is told with one
+    /// segment only: the first after it became known.
+    pub other_end: Option<Task>,
 }
 
 impl Flow {

@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 
 use super::address::{self, Ends};
 use super::limits::{FlowStats, Limits};
+use super::pairs::{End, Pairs, Place};
 use super::record::{Body, Held, Record, Window};
 use super::segment::{Flow, FlowNames, Segment, What};
-use crate::event::{Clock, CloseReason, Conn, Context, Dir, Exit, How, Role, Tuple};
+use crate::event::{Clock, CloseReason, Conn, Context, Dir, Exit, How, Role};
 
 const DIRS: [Dir; 2] = [Dir::Out, Dir::In];
 
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     pub(super) now: u64,
     /// Memory taken by records held back in all sessions, bytes.
     pub(super) held_bytes: u64,
+    /// The ends of connections that are drawn.
+    pub(super) pairs: Pairs,
     pub(super) stats: FlowStats,
 }
 
@@ -43,7 +46,7 @@ pub(super) struct Out<'a, S> {
 enum Phase {
     /// Nothing is drawn yet.
     Fresh,
-    /// A conversation is drawn and not at its end.
+    /// A conversation is drawn and not at its end; or it would be, were it not drawn from its other end.
     Drawn,
     /// The session, and its conversation if there was one, is at its end.
     Closed,
@@ -65,8 +68,8 @@ pub(super) struct Session<S> {
     phase: Phase,
     /// What the records told of the connection.
     conn: Conn,
-    /// The addresses that `flow` is drawn on, if they are true ones.
-    drawn_on: Option<Tuple>,
+    /// The addresses that `flow` is drawn on, if they are true ones, and whether it is drawn at all.
+    place: Place,
     /// No longer waits for addresses.
     unaddressed: bool,
     /// Number of the record whose turn it is, widened to 64 bits.
@@ -102,11 +105,12 @@ impl<S: Default> Session<S> {
                 library: 0,
                 task: context.task,
                 names: FlowNames::default(),
+                other_end: None,
             },
             state: S::default(),
             phase: Phase::Fresh,
             conn: Conn::default(),
-            drawn_on: None,
+            place: Place::default(),
             unaddressed: false,
             next: 0,
             begun: false,
@@ -199,6 +203,7 @@ impl<S: Default> Session<S> {
             self.emit(out.shared.now, self.flow.client(), What::Reset, out);
             self.phase = Phase::Closed;
         }
+        self.place.leave(&mut out.shared.pairs);
     }
 
     /// `number` with the upper half that puts it nearest to the number whose turn it is.
@@ -406,6 +411,7 @@ impl<S: Default> Session<S> {
     fn end(&mut self, at: u64, out: &mut Out<'_, S>) {
         DIRS.into_iter().for_each(|dir| self.finish(dir, at, out));
         self.phase = Phase::Closed;
+        self.place.end(at, &mut out.shared.pairs);
     }
 
     /// The stream of this direction goes on at `to`: what lies between is lost. What was before the session
@@ -423,7 +429,7 @@ impl<S: Default> Session<S> {
     /// Makes sure that a conversation is drawn, on the right addresses, in which `dir` is open.
     fn draw(&mut self, at: u64, dir: Dir, out: &mut Out<'_, S>) {
         if self.phase == Phase::Drawn {
-            let moved = self.conn.tuple.is_some() && self.conn.tuple != self.drawn_on;
+            let moved = self.conn.tuple.is_some() && !self.place.is_at(self.conn.tuple);
             if !moved && !self.finished[dir.index()] {
                 self.flow.how = self.conn.how;
                 return;
@@ -434,8 +440,14 @@ impl<S: Default> Session<S> {
     }
 
     fn open(&mut self, at: u64, out: &mut Out<'_, S>) {
-        let id = out.shared.stats.flows + 1;
         let Conn { tuple, how, role } = self.conn;
+        self.phase = Phase::Drawn;
+        self.finished = [false; 2];
+        self.move_in(at, out.shared);
+        if self.place.is_hidden() {
+            return;
+        }
+        let id = out.shared.stats.flows + 1;
         let ends = match &tuple {
             Some(tuple) => address::known(tuple, role),
             None => address::made_up(id, role),
@@ -445,11 +457,21 @@ impl<S: Default> Session<S> {
         let names = std::mem::take(&mut self.flow.names);
         self.flow = Flow { id, local, remote, local_is_client, how, netns, names, ..self.flow };
         self.state = S::default();
-        self.phase = Phase::Drawn;
-        self.drawn_on = tuple;
-        self.finished = [false; 2];
         out.shared.stats.unaddressed += u64::from(tuple.is_none());
         self.emit(at, self.flow.client(), What::Open, out);
+    }
+
+    /// Finds out whether the connection is drawn from its other end, else draws it from this one.
+    fn move_in(&mut self, at: u64, Shared { pairs, stats, .. }: &mut Shared) {
+        let Flow { session, task, .. } = self.flow;
+        let Conn { tuple, role, .. } = self.conn;
+        match tuple {
+            None => self.place.leave(pairs),
+            Some(tuple) => {
+                self.flow.other_end = self.place.take(End { session, tuple, role, task }, at, pairs);
+            }
+        }
+        stats.both_ends = pairs.found();
     }
 
     /// Ends one direction of the conversation, if there is one and it is open.
@@ -462,8 +484,15 @@ impl<S: Default> Session<S> {
     }
 
     fn emit(&mut self, at: u64, dir: Dir, what: What<'_>, out: &mut Out<'_, S>) {
+        if self.place.is_hidden() {
+            return;
+        }
+        if let Some(task) = self.place.news(&mut out.shared.pairs) {
+            self.flow.other_end = Some(task);
+        }
         out.shared.stats.count(&what);
         let at = out.shared.wall(at);
         (out.emit)(Segment { at, flow: &self.flow, state: &mut self.state, dir, what });
+        self.flow.other_end = None;
     }
 }

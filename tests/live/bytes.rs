@@ -142,8 +142,25 @@ fn a_connection_with_both_ends_in_the_capture_is_drawn_once() {
     let tlsdump = Tlsdump::start(&lab, &[&container.option()]);
     let (server, address) = Mover::server(&lab, &container, "", "127.0.0.1", "r1000 w1000 r50000 w50000");
     let client = Mover::client(&lab, &container, "", address, "w1000 r1000 w50000 r50000").end();
-    server.end();
+    let server = server.end();
     let captured = tlsdump.stop();
     assert_eq!(captured.conversations.len(), 1, "{captured}");
     captured.is_exact(&client[0]);
+    let told = format!("tlsdump: the other end is captured too: pid={} ", server[0].pid);
+    assert!(captured.mentions(&told), "{captured}");
+    assert!(captured.ended.stderr.contains("1 connections were captured from both ends"), "{captured}");
+}
+
+#[test]
+fn both_ends_of_a_connection_are_drawn_if_asked_for() {
+    let lab = Lab::new();
+    let container = Container::new(&lab);
+    let tlsdump = Tlsdump::start(&lab, &[&container.option(), "--both-ends"]);
+    let (server, address) = Mover::server(&lab, &container, "", "127.0.0.1", "r1000 w1000");
+    let client = Mover::client(&lab, &container, "", address, "w1000 r1000").end();
+    let server = server.end();
+    let captured = tlsdump.stop();
+    assert_eq!(captured.conversations.len(), 2, "{captured}");
+    [&client[0], &server[0]].into_iter().for_each(|end| captured.is_exact(end));
+    assert!(captured.ended.stderr.contains("1 connections were captured from both ends"), "{captured}");
 }

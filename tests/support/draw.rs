@@ -47,6 +47,7 @@ pub fn flow(id: u64, local: &str, remote: &str) -> Drawn {
         library: 1,
         task,
         names: FlowNames::default(),
+        other_end: None,
     };
     Drawn { flow, state: State::default() }
 }

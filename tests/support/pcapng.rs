@@ -32,6 +32,8 @@ pub struct Capture {
     pub application: Option<String>,
     pub comments: Vec<String>,
     pub interfaces: Vec<Interface>,
+    /// Process ids and names.
+    pub processes: Vec<(u32, String)>,
     pub packets: Vec<Packet>,
     pub statistics: Vec<Statistics>,
 }
@@ -74,6 +76,8 @@ pub struct Packet {
     pub at: u64,
     pub interface: usize,
     pub way: Option<Way>,
+    /// Index of its process.
+    pub process: Option<usize>,
     pub comments: Vec<String>,
     /// Bytes captured, and bytes that the packet had.
     pub captured: usize,
@@ -200,6 +204,7 @@ fn read_block(capture: &mut Capture, number: usize, kind: u32, body: &[u8]) -> R
         (1, _) => read_interface(capture, body),
         (5, _) => read_statistics(capture, body),
         (6, _) => read_packet(capture, body),
+        (0x8000_0001, _) => read_process(capture, body),
         (kind, _) => Err(format!("unknown block type {kind:#x}")),
     }
 }
@@ -239,6 +244,16 @@ fn read_interface(capture: &mut Capture, body: &[u8]) -> Result<()> {
     }
     capture.interfaces.push(interface);
     Ok(())
+}
+
+fn read_process(capture: &mut Capture, body: &[u8]) -> Result<()> {
+    match options(body, 4)?[..] {
+        [(2, name)] => capture.processes.push((u32_at(body, 0)?, text(name)?)),
+        ref other => return Err(format!("process options {other:?}")),
+    }
+    let last = capture.processes.last();
+    let is_double = capture.processes.iter().rev().skip(1).any(|process| Some(process) == last);
+    if is_double { Err(format!("{last:?} is described twice")) } else { Ok(()) }
 }
 
 fn read_statistics(capture: &mut Capture, body: &[u8]) -> Result<()> {
@@ -283,6 +298,11 @@ fn read_packet(capture: &mut Capture, body: &[u8]) -> Result<()> {
                     flags => return Err(format!("flags word {flags:#x}")),
                 }
             }
+            32_769 => {
+                let process = u32_at(value, 0)? as usize;
+                capture.processes.get(process).ok_or("its process is not described")?;
+                packet.process = Some(process);
+            }
             code => return Err(format!("packet option {code}")),
         }
     }
@@ -317,6 +337,7 @@ fn parse_frame(frame: &[u8], original: usize) -> Result<Packet> {
         at: 0,
         interface: 0,
         way: None,
+        process: None,
         comments: Vec::new(),
         captured: frame.len(),
         original,

@@ -160,9 +160,7 @@ impl Conversation {
         }
         let side = usize::from(packet.from != self.client);
         let outbound = if packet.way == Some(Way::Outbound) { side } else { 1 - side };
-        if packet.way.is_none() || *self.outbound.get_or_insert(outbound) != outbound {
-            return Err("its direction flags contradict an earlier packet's".to_owned());
-        }
+        self.outbound = Some(outbound);
         let other = &self.streams[1 - side];
         if packet.has(ACK) && other.next.is_some_and(|next| next != packet.ack) {
             return Err(format!("acknowledges {} where {:?} is next", packet.ack, other.next));
@@ -179,6 +177,7 @@ impl Conversation {
 }
 
 /// Puts the conversations of a capture together, in order of their first packets. A SYN begins a new one.
+/// What the two ends of a connection saw, if both were captured, is two.
 ///
 /// Numbers that go back, wrong acknowledgements, packets after the end of a direction, and gaps whose length
 /// in numbers is not the one that comments tell are errors, and so is anything in an envelope that does not
@@ -187,13 +186,17 @@ pub fn conversations(capture: &Capture) -> Result<Vec<Conversation>> {
     let mut found: Vec<Conversation> = Vec::new();
     let mut open = HashMap::new();
     for (index, packet) in capture.packets.iter().enumerate() {
-        let pair = (packet.from.min(packet.to), packet.from.max(packet.to));
+        let (local, remote) = match packet.way {
+            Some(Way::Outbound) => (packet.from, packet.to),
+            Some(Way::Inbound) => (packet.to, packet.from),
+            None => return Err(format!("packet {}, {packet:?}: has no direction flags", index + 1)),
+        };
         let begins = packet.has(SYN) && !packet.has(ACK);
-        let current = match open.get(&pair) {
+        let current = match open.get(&(local, remote)) {
             Some(&current) if !begins => current,
             _ => {
                 found.push(Conversation::new(packet));
-                open.insert(pair, found.len() - 1);
+                open.insert((local, remote), found.len() - 1);
                 found.len() - 1
             }
         };

@@ -1,6 +1,7 @@
 //! Streams written by hand, and the segments that they must give.
 
 mod bounds;
+mod ends;
 mod names;
 
 use std::net::IpAddr;
