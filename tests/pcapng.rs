@@ -161,13 +161,13 @@ fn the_process_at_the_other_end_is_told_where_it_becomes_known() {
         pen.open(&mut a);
         let nginx = Task { pid: 77, tid: 78, comm: comm(b"nginx"), mntns: mntns(43), ..Task::default() };
         a.flow.other_end = Some(nginx);
-        pen.write(&mut a, b"1");
+        pen.write(&mut a, &noise(SEGMENT_MAX + 1));
         a.flow.other_end = None;
         pen.write(&mut a, b"2");
     });
     let comments: Vec<_> = pcapng::read(&file).unwrap().packets.into_iter().map(|p| p.comments).collect();
     let told = "tlsdump: the other end is captured too: pid=77 tid=78 comm=nginx mntns=43";
-    assert_eq!(comments[3..], [vec![told.to_owned()], vec![]]);
+    assert_eq!(comments[3..], [vec![told.to_owned()], vec![], vec![]]);
 }
 
 #[test]

@@ -7,14 +7,32 @@ mod support {
     pub mod tshark;
 }
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
 use support::draw::{Drawn, Pen, flow, mntns, noise, record, record_as};
 use support::tshark::{fields, followed, run, tshark};
+use tempfile::TempDir;
 use tlsdump::event::Dir;
 use tlsdump::flow::What;
 use tlsdump::frame::Envelope;
 
 const REQUEST: &[u8] = b"GET /hello HTTP/1.1\r\nHost: example.com\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+/// What a program prints of a capture, and its complaints about it.
+fn read_in(config: &Path, program: &str, arguments: &[&str], capture: &[u8]) -> (String, String) {
+    let path = config.join("capture.pcapng");
+    fs::write(&path, capture).unwrap();
+    let mut command = Command::new(program);
+    command.args(arguments).arg("-r").arg(&path).env("HOME", config).env("XDG_CONFIG_HOME", config);
+    let output = command.output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    // They say who runs them and what they read, whatever that is.
+    let is_usual = |line: &&str| line.starts_with("Running as user") || line.starts_with("reading from file");
+    (out, err.lines().filter(|line| !is_usual(line)).collect())
+}
 
 fn exchange(pen: &mut Pen<'_, &mut Vec<u8>>, on: &mut Drawn) {
     pen.write(on, REQUEST);
@@ -209,4 +227,39 @@ fn follow_runs_over_the_wrap_of_the_numbers() {
         fields(&file, "tcp.analysis.retransmission || tcp.analysis.out_of_order", &["frame.number"]),
         [""; 0]
     );
+}
+
+/// Five packets of two processes.
+fn two_processes() -> Vec<u8> {
+    record(|pen| {
+        let mut a = flow(1, "10.0.0.1:50000", "10.0.0.2:8443");
+        pen.open(&mut a);
+        pen.write(&mut a, REQUEST);
+        a.flow.task.pid = 77;
+        pen.read(&mut a, ANSWER);
+    })
+}
+
+#[test]
+fn readers_that_know_no_processes_pass_over_them() {
+    let dir = TempDir::new().unwrap();
+    for (program, arguments) in [("tshark", &["-n"][..]), ("tcpdump", &["-n"])] {
+        let (rows, complaints) = read_in(dir.path(), program, arguments, &two_processes());
+        assert_eq!((rows.lines().count(), complaints.as_str()), (5, ""), "{program}:\n{rows}");
+    }
+}
+
+#[test]
+fn the_profile_is_taken_as_it_is() {
+    let dir = TempDir::new().unwrap();
+    let profile = dir.path().join("wireshark/profiles/tlsdump");
+    fs::create_dir_all(&profile).unwrap();
+    for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("share/wireshark/tlsdump")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), profile.join(file.file_name())).unwrap();
+    }
+    let arguments = ["-C", "tlsdump", "--color", "-Y", "http.request"];
+    let (rows, complaints) = read_in(dir.path(), "tshark", &arguments, &two_processes());
+    assert_eq!(complaints, "");
+    assert!(rows.contains("web-1") && rows.contains("GET /hello"), "{rows}");
 }

@@ -56,6 +56,8 @@ pub struct Writer<S> {
     interfaces: Interfaces,
     processes: Processes,
     comments: Vec<String>,
+    /// The flow of the packet before, if that named the process at the other end.
+    named_other: Option<u64>,
     span: Option<(u64, u64)>,
     packets: u64,
 }
@@ -74,6 +76,7 @@ impl<S: Sink> Writer<S> {
             interfaces: Interfaces::default(),
             processes: Processes::default(),
             comments: Vec::new(),
+            named_other: None,
             span: None,
             packets: 0,
         }
@@ -107,7 +110,10 @@ impl<S: Sink> Writer<S> {
             section.process(&frame.flow.task)?;
             self.out.block(section)?;
         }
-        comment_on(&mut self.comments, frame, names);
+        // What is told with one segment may come in several frames.
+        let names_other = frame.flow.other_end.map(|_| frame.flow.id);
+        let is_told = std::mem::replace(&mut self.named_other, names_other) == names_other;
+        comment_on(&mut self.comments, frame, !is_told, names);
         let kept = frame.bytes.len().min(self.snaplen as usize);
         let packet = packet::Packet {
             // At most INTERFACES_MAX.
@@ -203,8 +209,9 @@ fn begun<'a, S: Sink>(
     }
 }
 
-/// What is said of `frame`; on most frames nothing.
-fn comment_on(comments: &mut Vec<String>, frame: &Frame<'_>, names: &Names) {
+/// What is said of `frame`; on most frames nothing. `name_other` is whether to name the process at the other
+/// end, where it is told.
+fn comment_on(comments: &mut Vec<String>, frame: &Frame<'_>, name_other: bool, names: &Names) {
     comments.clear();
     if frame.introduce {
         comments.push(comment::who(frame.flow, names));
@@ -212,7 +219,8 @@ fn comment_on(comments: &mut Vec<String>, frame: &Frame<'_>, names: &Names) {
             comments.push(comment::addresses_unknown());
         }
     }
-    comments.extend(frame.flow.other_end.map(|task| comment::other_end(&task, names)));
+    let other_end = frame.flow.other_end.filter(|_| name_other);
+    comments.extend(other_end.map(|task| comment::other_end(&task, names)));
     comments.extend(frame.note.map(comment::note));
 }
 

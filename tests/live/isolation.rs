@@ -111,8 +111,8 @@ fn a_namespace_that_nobody_is_in_is_an_error() {
 
 #[test]
 fn a_namespace_that_gets_the_number_of_a_dead_one_is_not_captured() {
-    /// The kernel gives the lowest number that is free, so those that came instead are kept for a while. Another
-    /// test may have taken it, and gives it back when it ends.
+    /// The kernel gives the lowest number that is free, so those that came instead are kept for a while.
+    /// Another test may have taken it, and gives it back when it ends.
     const ATTEMPTS: usize = 300;
     const KEPT: usize = 30;
     let lab = Lab::new();
