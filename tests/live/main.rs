@@ -14,12 +14,18 @@ mod container;
 mod lab;
 #[path = "../support/live_mover.rs"]
 mod mover;
+#[path = "../support/live_network.rs"]
+mod network;
 #[path = "../support/pcapng.rs"]
 mod pcapng;
 #[path = "../support/live_process.rs"]
 mod process;
 #[path = "../support/live_servers.rs"]
 mod servers;
+#[path = "../support/live_services.rs"]
+mod services;
+#[path = "../support/live_stage.rs"]
+mod stage;
 #[path = "../support/streams.rs"]
 mod streams;
 
@@ -31,4 +37,5 @@ mod harness;
 mod isolation;
 mod loss;
 mod programs;
+mod protocols;
 mod ways;

@@ -11,8 +11,27 @@ use tempfile::TempDir;
 use crate::process::run;
 
 /// The programs that the tests run, besides the shell and coreutils.
-const PROGRAMS: [&str; 10] =
-    ["capinfos", "curl", "gcc", "mount", "nginx", "nsenter", "openssl", "python3", "setpriv", "unshare"];
+const PROGRAMS: [&str; 19] = [
+    "capinfos",
+    "curl",
+    "gcc",
+    "ip",
+    "mkfifo",
+    "mosquitto",
+    "mosquitto_pub",
+    "mosquitto_sub",
+    "mount",
+    "nginx",
+    "nsenter",
+    "openssl",
+    "psql",
+    "python3",
+    "redis-check-rdb",
+    "redis-cli",
+    "setpriv",
+    "unbound",
+    "unshare",
+];
 
 /// The directory of a test; gone with it.
 pub(crate) struct Lab {
@@ -102,7 +121,12 @@ fn missing() -> Option<String> {
         }
     }
     // These aren't found by their names alone: a wrapper may stand there for what was never installed.
-    for (program, arguments) in [("tshark", &["--version"][..]), ("python3", &["-c", "import requests"])] {
+    for (program, arguments) in [
+        ("tshark", &["--version"][..]),
+        ("python3", &["-c", "import requests"]),
+        ("/usr/bin/python3", &["-c", "import grpc, websocket, websockets"]),
+        ("sh", &["-c", "ls /usr/lib/postgresql/*/bin/postgres"]),
+    ] {
         let mut command = Command::new(program);
         command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
         if !command.status().is_ok_and(|status| status.success()) {

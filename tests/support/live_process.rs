@@ -95,6 +95,11 @@ impl Process {
         stdin.flush().unwrap();
     }
 
+    /// Whether it has ended, by itself or killed.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

@@ -1,6 +1,7 @@
 //! Real TLS servers.
 
 use std::net::SocketAddr;
+use std::process::Command;
 
 use crate::container::Place;
 use crate::lab::{Lab, find, free_port};
@@ -15,27 +16,7 @@ pub(crate) struct Nginx {
 impl Nginx {
     pub(crate) fn start(lab: &Lab, place: &impl Place) -> Self {
         let port = free_port();
-        let (directory, certificate) = (lab.directory().display(), lab.certificate());
-        let certificate = certificate.display();
-        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let temporary = temporary.map(|kind| format!("{kind}_temp_path {directory}/{kind};")).concat();
-        let settings = format!(
-            "daemon off; pid {directory}/nginx.{port}.pid; error_log stderr; events {{}}
-            http {{
-                access_log off; {temporary}
-                server {{
-                    listen 127.0.0.1:{port} ssl;
-                    ssl_certificate {certificate}; ssl_certificate_key {certificate};
-                    default_type text/plain;
-                    location / {{ return 200 \"answer to $request_uri for port $remote_port\\n\"; }}
-                }}
-            }}"
-        );
-        let file = lab.path(&format!("nginx.{port}.conf"));
-        std::fs::write(&file, settings).unwrap();
-        let mut command = place.command(&find("nginx").unwrap());
-        command.args(["-e", "stderr", "-c"]).arg(&file);
-        let process = Process::start(&command);
+        let process = Process::start(&nginx_command(lab, place, port, "ssl"));
         wait_for_listener(port);
         Self { _process: process, port }
     }
@@ -48,6 +29,31 @@ impl Nginx {
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://{}{path}", self.address())
     }
+}
+
+/// nginx on 127.0.0.1, which answers each request with its own path; `with` are parameters of `listen`.
+pub(crate) fn nginx_command(lab: &Lab, place: &impl Place, port: u16, with: &str) -> Command {
+    let (directory, certificate) = (lab.directory().display(), lab.certificate());
+    let certificate = certificate.display();
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary = temporary.map(|kind| format!("{kind}_temp_path {directory}/{kind};")).concat();
+    let settings = format!(
+        "daemon off; pid {directory}/nginx.{port}.pid; error_log stderr; events {{}}
+        http {{
+            access_log off; {temporary}
+            server {{
+                listen 127.0.0.1:{port} {with};
+                ssl_certificate {certificate}; ssl_certificate_key {certificate};
+                default_type text/plain;
+                location / {{ return 200 \"answer to $request_uri for port $remote_port\\n\"; }}
+            }}
+        }}"
+    );
+    let file = lab.path(&format!("nginx.{port}.conf"));
+    std::fs::write(&file, settings).unwrap();
+    let mut command = place.command(&find("nginx").unwrap());
+    command.args(["-e", "stderr", "-c"]).arg(&file);
+    command
 }
 
 /// `openssl s_server`: what is typed goes to the client, what the client says is printed.
