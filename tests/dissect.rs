@@ -173,6 +173,19 @@ fn names_are_in_the_hello_and_in_the_comment() {
     assert_eq!(fields(&file, "tls.handshake.type == 1", &names), ["api.example.com\t0x0001"]);
     let comment = &fields(&file, "frame.comment", &["frame.comment"])[0];
     assert!(comment.contains("tuple=nested sni=api.example.com alpn=\"mqtt\u{fffd}[2J x\""), "{comment}");
+    // Both sides of gRPC agree on a name that Wireshark doesn't know; the server speaks first.
+    let file = record_as(Envelope::Tls, |pen| {
+        let mut on = flow(1, "10.0.0.1:50001", "10.0.0.2:50051");
+        on.flow.names.alpn = Some(b"grpc-exp"[..].into());
+        let mut talk = say::grpc();
+        let first = talk.beginning.iter().position(|(from_client, _)| !from_client).unwrap();
+        talk.beginning.swap(0, first);
+        converse(pen, &mut on, &talk, "start");
+    });
+    let known = fields(&file, "tls.handshake", &["tls.handshake.extensions_alpn_str"]);
+    assert_eq!(known, ["h2", "h2"]);
+    assert!(fields(&file, "frame.comment", &["frame.comment"])[0].ends_with("alpn=grpc-exp"));
+    assert!(!fields(&file, "grpc", &["frame.number"]).is_empty());
     let inferred = one(&say::http2(), 443, "middle");
     let alpn = fields(&inferred, "tls.handshake", &["tls.handshake.extensions_alpn_str"]);
     assert_eq!(alpn, ["h2", "h2"]);

@@ -83,7 +83,11 @@ fn dress<E>(pen: &mut Pen<'_, E>, bytes: &[u8]) -> Result<Worn, E> {
 
 fn handshake<E>(pen: &mut Pen<'_, E>, protocol: Option<Protocol>, rule: Rule) -> Result<(), E> {
     let names = &pen.flow.names;
-    let alpn = names.alpn.as_deref().or(protocol.map(Protocol::alpn)).unwrap_or_default();
+    // Wireshark knows HTTP/2 by one name only; gRPC agrees on another ("grpc-exp") where both ends know it.
+    let alpn = match protocol {
+        Some(Protocol::Http2) => Protocol::Http2.alpn(),
+        _ => names.alpn.as_deref().or(protocol.map(Protocol::alpn)).unwrap_or_default(),
+    };
     let client = pen.flow.client();
     if let Rule::Ask { question, answer } = rule {
         pen.payload(client, &[question], None)?;
