@@ -1,7 +1,7 @@
 //! Which protocol tshark sees on every server port. Takes minutes, so that it runs only when asked for:
 //!
 //! ```text
-//! cargo test --release --test sweep -- --ignored --nocapture
+//! cargo test --test sweep -- --nocapture
 //! ```
 //!
 //! Its result is in docs/WIRESHARK.md.
@@ -79,7 +79,6 @@ fn ranges(ports: impl Iterator<Item = u16>) -> String {
 }
 
 #[test]
-#[ignore = "takes minutes"]
 fn http_shows_on_nearly_every_port() {
     let mut seen = BTreeMap::new();
     for (name, talk, filter) in
