@@ -10,6 +10,7 @@
 mod support {
     pub mod pcapng;
     pub mod streams;
+    pub mod tshark;
 }
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use std::{env, fs};
 
 use support::pcapng;
 use support::streams;
+use support::tshark::fields;
 
 fn fixtures() -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
@@ -104,5 +106,17 @@ fn a_cut_stream_gives_its_beginning_and_an_error() {
         assert!(error.contains("cut.stream: cut short at byte "), "{error}");
         let capture = pcapng::read(&fs::read(&out).unwrap()).unwrap();
         assert!(!capture.packets.is_empty(), "what came before the cut is in the file");
+    }
+}
+
+#[test]
+fn tshark_shows_what_was_asked_and_answered() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    for (name, scheme) in [("demo.pcapng", "https"), ("demo.plain.pcapng", "http")] {
+        let capture = fs::read(dir.join(name)).unwrap();
+        let asked = fields(&capture, "http.request", &["http.request.full_uri"]);
+        let expected = [1, 2, 3].map(|n| format!("{scheme}://10.9.0.1:8443/from-a/{n}"));
+        assert_eq!(asked, expected, "{name}");
+        assert_eq!(fields(&capture, "http.response", &["http.response.code"]), ["200"; 3], "{name}");
     }
 }
