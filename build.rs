@@ -1,8 +1,7 @@
 //! Compiles the kernel side (`bpf/`) and generates its Rust skeleton into `OUT_DIR`.
 
 use std::env;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use libbpf_cargo::SkeletonBuilder;
 

@@ -10,11 +10,7 @@ mod encode;
 
 use std::fmt;
 
-pub use decode::Glance;
-pub use decode::decode;
-pub use decode::decode_counters;
-pub use decode::decode_session;
-pub use decode::glance;
+pub use decode::{Glance, decode, decode_counters, decode_session, glance};
 pub use encode::encode;
 
 /// Bytes of the header that begins every record.

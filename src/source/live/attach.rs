@@ -3,19 +3,14 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use libbpf_rs::Link;
-use libbpf_rs::ProgramMut;
-use libbpf_rs::UprobeMultiOpts;
-use libbpf_rs::UprobeOpts;
+use libbpf_rs::{Link, ProgramMut, UprobeMultiOpts, UprobeOpts};
 
-use crate::probe::Found;
-use crate::probe::Hook;
+use crate::probe::{Found, Hook};
 use crate::sys;
 
 use super::Witness;
 use super::load::Plan;
-use super::skel::TlsdumpProgs;
-use super::skel::TlsdumpSkel;
+use super::skel::{TlsdumpProgs, TlsdumpSkel};
 
 /// Any process: which of them is wanted is decided by the programs. (With a pid, `uprobe.multi` of kernels
 /// 6.6 to 6.9 misses threads.)

@@ -6,12 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use libbpf_rs::ErrorKind;
-use libbpf_rs::Map;
-use libbpf_rs::PerfBuffer;
-use libbpf_rs::PerfBufferBuilder;
-use libbpf_rs::RingBuffer;
-use libbpf_rs::RingBufferBuilder;
+use libbpf_rs::{ErrorKind, Map, PerfBuffer, PerfBufferBuilder, RingBuffer, RingBufferBuilder};
 
 use crate::wire;
 

@@ -2,12 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use libbpf_rs::btf::Btf;
-use libbpf_rs::btf::types::Enum;
-use libbpf_rs::btf::types::Func;
-use libbpf_rs::btf::types::Typedef;
+use libbpf_rs::btf::types::{Enum, Func, Typedef};
 
 const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 

@@ -2,25 +2,13 @@
 
 use std::mem::MaybeUninit;
 
-use anyhow::Context as _;
-use anyhow::ensure;
-use libbpf_rs::MapCore as _;
-use libbpf_rs::MapFlags;
-use libbpf_rs::MapType;
-use libbpf_rs::OpenObject;
-use libbpf_rs::ProgramAttachType;
-use libbpf_rs::skel::OpenSkel as _;
-use libbpf_rs::skel::SkelBuilder as _;
+use anyhow::{Context as _, ensure};
+use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
+use libbpf_rs::{MapCore as _, MapFlags, MapType, OpenObject, ProgramAttachType};
 
-use super::Attach;
-use super::Filter;
-use super::Options;
-use super::Transport;
-use super::Witness;
 use super::kernel::Features;
-use super::skel::OpenTlsdumpSkel;
-use super::skel::TlsdumpSkel;
-use super::skel::TlsdumpSkelBuilder;
+use super::skel::{OpenTlsdumpSkel, TlsdumpSkel, TlsdumpSkelBuilder};
+use super::{Attach, Filter, Options, Transport, Witness};
 
 /// `SCRATCH_SLOTS` of `bpf/emit.h`.
 const SCRATCH_SLOTS: u32 = 4;

@@ -5,42 +5,29 @@ mod buffer;
 mod kernel;
 mod layout;
 mod load;
+mod options;
 mod skel;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt;
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
-use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use std::{fmt, thread};
 
 use anyhow::Context as _;
-use libbpf_rs::Link;
-use libbpf_rs::MapCore as _;
-use libbpf_rs::MapFlags;
-use libbpf_rs::OpenObject;
+use libbpf_rs::{Link, MapCore as _, MapFlags, OpenObject};
 
-use crate::event::Comm;
-use crate::event::Container;
-use crate::event::Counters;
-use crate::event::Event;
-use crate::event::Library;
-use crate::event::MountNs;
-use crate::event::Start;
-use crate::event::Task;
-use crate::probe::Found;
-use crate::source::Source;
-use crate::source::State;
+use crate::event::{Container, Counters, Event, Library, MountNs, Start, Task};
+use crate::source::{Source, State};
 use crate::sys;
 use crate::target;
 use crate::wire;
-use crate::wire::Glance;
-use crate::wire::Records;
+use crate::wire::{Glance, Records};
+
+pub use options::{Attach, Filter, Options, Transport, Witness};
 
 use buffer::Buffer;
 use kernel::Features;
@@ -57,81 +44,6 @@ const DETACHING_THREADS: usize = 32;
 const DETACHING_WAIT: Duration = Duration::from_millis(5);
 /// Most mount namespaces that are described by name; more are known by number only.
 const CONTAINERS_MAX: usize = 65_536;
-
-/// What the kernel lets through: kinds of conditions AND, values of one kind OR. An empty list sets no
-/// condition, so the caller sees to it that not all are.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Mount namespaces; an id of 0 is learnt before any probe is attached.
-    pub mntns: Vec<MountNs>,
-    /// Processes.
-    pub pids: Vec<u32>,
-    /// Real users.
-    pub uids: Vec<u32>,
-    /// Command names of the thread or of its process.
-    pub comms: Vec<Comm>,
-}
-
-/// Which kernel buffer carries the records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Transport {
-    /// Ring where there is one.
-    #[default]
-    Auto,
-    /// One ring buffer for all CPUs (5.8).
-    Ring,
-    /// A perf buffer for each CPU.
-    Perf,
-}
-
-/// Which kernel programs see the sockets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Witness {
-    /// The first that works, in the order below.
-    #[default]
-    Auto,
-    /// Raw tracepoints `sock_send_length`, `sock_recv_length` (6.3).
-    Tracepoint,
-    /// `fentry` on `tcp_sendmsg`, `tcp_recvmsg` (5.5).
-    Fentry,
-    /// `kprobe` on the same.
-    Kprobe,
-}
-
-/// How uprobes are attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Attach {
-    /// By `uprobe.multi` where there is one.
-    #[default]
-    Auto,
-    /// `uprobe.multi` links (6.6): need no `CAP_SYS_ADMIN`.
-    Multi,
-    /// A perf event for each probe.
-    Perf,
-}
-
-/// All that a live capture is made of.
-#[derive(Debug, Default)]
-pub struct Options {
-    /// Whose calls.
-    pub filter: Filter,
-    /// On which libraries.
-    pub libraries: Vec<Found>,
-    /// Names of the containers that are known before they are seen.
-    pub containers: Vec<Container<'static>>,
-    /// Size of the kernel's buffer; of all CPUs' together for a perf buffer. Rounded up to a power of two.
-    pub buffer_bytes: usize,
-    /// Ring or perf.
-    pub transport: Transport,
-    /// How sockets are seen.
-    pub witness: Witness,
-    /// How uprobes are attached.
-    pub attach: Attach,
-    /// Where processes are looked up: `/proc`.
-    pub proc: PathBuf,
-    /// Ends the capture when set.
-    pub stop: Arc<AtomicBool>,
-}
 
 /// A running capture. Built in two steps because the loaded object borrows its storage: see [`Storage`].
 pub struct Live<'obj> {
