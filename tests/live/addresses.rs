@@ -153,7 +153,7 @@ fn addresses_that_cannot_be_known_are_made_up_and_said_to_be() {
     let nginx = Nginx::start(&lab, &Host);
     let container = Container::new(&lab);
     let tlsdump = Tlsdump::start(&lab, &[&container.option()]);
-    let mut python = container.command("python3");
+    let mut python = container.command("/usr/bin/python3");
     let printed = run(python.args(["-c", ASYNCIO, &nginx.address().port().to_string()])).succeeds().stdout;
     let captured = tlsdump.stop();
     let conversation = captured.that_wrote("GET /asyncio HTTP/1.0\r\n\r\n");

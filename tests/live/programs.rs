@@ -54,7 +54,7 @@ c.request('GET', '/page')
 print(c.getresponse().read().decode())
 c.close()";
     captures_client(|place, nginx| {
-        let mut command = place.command("python3");
+        let mut command = place.command("/usr/bin/python3");
         command.args(["-c", script, &nginx.address().port().to_string()]);
         command
     });
@@ -66,7 +66,7 @@ fn python_requests() {
 warnings.simplefilter('ignore')
 print(requests.get(sys.argv[1], verify=False).text)";
     captures_client(|place, nginx| {
-        let mut command = place.command("python3");
+        let mut command = place.command("/usr/bin/python3");
         command.args(["-c", script, &nginx.url("/page")]);
         command
     });

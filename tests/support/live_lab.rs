@@ -123,8 +123,7 @@ fn missing() -> Option<String> {
     // These aren't found by their names alone: a wrapper may stand there for what was never installed.
     for (program, arguments) in [
         ("tshark", &["--version"][..]),
-        ("python3", &["-c", "import requests"]),
-        ("/usr/bin/python3", &["-c", "import grpc, websocket, websockets"]),
+        ("/usr/bin/python3", &["-c", "import grpc, requests, websocket, websockets"]),
         ("sh", &["-c", "ls /usr/lib/postgresql/*/bin/postgres"]),
     ] {
         let mut command = Command::new(program);
