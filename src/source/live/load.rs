@@ -14,7 +14,7 @@ use super::{Attach, Filter, Options, Transport, Witness};
 const SCRATCH_SLOTS: u32 = 4;
 const PAGE_BYTES: usize = 4096;
 /// So much waits in the ring buffer before the kernel side wakes this process; at most a quarter of it.
-const WAKEUP_BYTES: u32 = 64 * 1024;
+const WAKEUP_BYTES: u32 = 512 * 1024;
 /// `SEC()` of the programs on library functions.
 const UPROBE_SECTIONS: [&str; 2] = ["uprobe", "uretprobe"];
 
