@@ -151,6 +151,15 @@ fn without_rights_it_says_so() {
 }
 
 #[test]
+fn a_kernel_without_type_information_is_refused() {
+    let _lab = Lab::new();
+    let mut command = Command::new("unshare");
+    let hide = "mount -t tmpfs tmpfs /sys/kernel/btf; exec \"$0\" --pid 0";
+    command.args(["--mount", "--", "sh", "-euc", hide, env!("CARGO_BIN_EXE_tlsdump")]);
+    refuses(&run(&command), &["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"]);
+}
+
+#[test]
 fn what_cannot_be_captured_is_refused_in_one_line() {
     let lab = Lab::new();
     let text = lab.certificate().display().to_string();
