@@ -46,8 +46,10 @@ enum close_reason {
 struct record_header {
 	__u32 size; /* of the whole record, this header included */
 	__u16 kind; /* enum record_kind */
-	__u16 reserved;
+	__u16 flags; /* of RECORD_EXIT; else 0 */
 };
+
+#define EXIT_LOST 1 /* bytes of the process's sessions were lost */
 
 struct task_info {
 	__u32 pid; /* thread group, initial PID namespace */

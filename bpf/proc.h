@@ -25,13 +25,16 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 static __always_inline void process_end(void *ctx, u32 pid)
 {
 	struct exit_record record = {};
+	u8 *lost;
 
 	bpf_map_delete_elem(&forked, &pid);
-	if (!bpf_map_lookup_elem(&processes, &pid))
+	lost = bpf_map_lookup_elem(&processes, &pid);
+	if (!lost)
 		return;
-	bpf_map_delete_elem(&processes, &pid);
 	record.header.size = sizeof(record);
 	record.header.kind = RECORD_EXIT;
+	record.header.flags = *lost ? EXIT_LOST : 0;
+	bpf_map_delete_elem(&processes, &pid);
 	record.at_ns = bpf_ktime_get_ns();
 	task_fill(&record.task, (void *)bpf_get_current_task());
 	if (emit(ctx, &record, sizeof(record)))

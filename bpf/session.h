@@ -14,7 +14,7 @@ struct {
 	__type(value, struct session);
 } sessions SEC(".maps");
 
-/* Processes that have sessions: only their end is told. */
+/* Processes that have sessions, and whether bytes of them were lost: only their end is told. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, PROCESSES_MAX);
@@ -87,14 +87,14 @@ static __always_inline struct session *session_enter(const struct session_key *k
 {
 	struct session *s;
 	u32 pid = key->pid;
-	u8 one = 1;
+	u8 lost = 0;
 
 	bpf_map_update_elem(&sessions, key, from, BPF_ANY);
 	s = bpf_map_lookup_elem(&sessions, key);
 	if (!s)
 		return NULL;
 	task_fill(&s->context.task, (void *)bpf_get_current_task());
-	bpf_map_update_elem(&processes, &pid, &one, BPF_ANY);
+	bpf_map_update_elem(&processes, &pid, &lost, BPF_NOEXIST);
 	return s;
 }
 

@@ -20,6 +20,11 @@ struct transfer {
 
 static __always_inline void chunk_lost(u32 len)
 {
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	u8 *lost = bpf_map_lookup_elem(&processes, &pid);
+
+	if (lost)
+		*lost = 1;
 	COUNT(lost_records, 1);
 	COUNT(lost_bytes, len);
 }

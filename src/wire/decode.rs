@@ -9,8 +9,8 @@ use crate::event::{
 };
 
 use super::{
-    DecodeError, HEADER_BYTES, KIND_CLOCK, KIND_CLOSE, KIND_CONTAINER, KIND_COUNTERS, KIND_DATA, KIND_EXIT,
-    KIND_LIBRARY, KIND_NAME, KIND_START, KIND_TOTALS, TASK_IN_CONTEXT, TASK_IN_EXIT, record_size,
+    DecodeError, EXIT_LOST, HEADER_BYTES, KIND_CLOCK, KIND_CLOSE, KIND_CONTAINER, KIND_COUNTERS, KIND_DATA,
+    KIND_EXIT, KIND_LIBRARY, KIND_NAME, KIND_START, KIND_TOTALS, TASK_IN_CONTEXT, TASK_IN_EXIT, record_size,
 };
 
 /// What one whole record says.
@@ -49,8 +49,8 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
 pub enum Glance {
     /// About a session of this task.
     Session(Task),
-    /// The end of this process.
-    Exit(Task),
+    /// The end of this process, and whether bytes of its sessions were lost.
+    Exit(Task, bool),
 }
 
 /// Looks only at the task of a record; `None` for records that have none.
@@ -60,7 +60,10 @@ pub fn glance(record: &[u8]) -> Option<Glance> {
     let task = |begin| Reader { rest: record.get(begin..).unwrap_or_default() }.task().ok();
     match kind {
         KIND_DATA | KIND_CLOSE | KIND_NAME => task(TASK_IN_CONTEXT).map(Glance::Session),
-        KIND_EXIT => task(TASK_IN_EXIT).map(Glance::Exit),
+        KIND_EXIT => {
+            let flags = u16::from_le_bytes([*record.get(6)?, *record.get(7)?]);
+            task(TASK_IN_EXIT).map(|task| Glance::Exit(task, flags & EXIT_LOST != 0))
+        }
         _ => None,
     }
 }

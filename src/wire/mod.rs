@@ -1,6 +1,6 @@
 //! Record bytes ↔ events: the only place that knows the layout of `bpf/abi.h`.
 //!
-//! A record begins with its size (u32, the whole record), its kind (u16) and two reserved bytes. All integers
+//! A record begins with its size (u32, the whole record), its kind (u16) and flags (u16). All integers
 //! are little endian. Kinds below 16 are made by the kernel side, laid out as in `bpf/abi.h`; those from 16
 //! on are made by user space and hold the facts that are not in the kernel's records. `docs/stream-format.md`
 //! describes all of them.
@@ -25,6 +25,9 @@ pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 /// Where the task begins in a record about a session, and in one about the end of a process.
 pub(crate) const TASK_IN_CONTEXT: usize = HEADER_BYTES + 24;
 pub(crate) const TASK_IN_EXIT: usize = HEADER_BYTES + 8;
+
+/// Flag in the header of a record of kind [`KIND_EXIT`]: bytes of the process's sessions were lost.
+const EXIT_LOST: u16 = 1;
 
 const KIND_DATA: u16 = 1;
 const KIND_CLOSE: u16 = 2;
@@ -198,7 +201,7 @@ mod tests {
                 Event::Data(data) => Some(Glance::Session(data.context.task)),
                 Event::Close(close) => Some(Glance::Session(close.context.task)),
                 Event::Name(name) => Some(Glance::Session(name.context.task)),
-                Event::Exit(exit) => Some(Glance::Exit(exit.task)),
+                Event::Exit(exit) => Some(Glance::Exit(exit.task, false)),
                 _ => None,
             };
             assert_eq!(glance(&record), expected);

@@ -58,9 +58,8 @@ pub struct Live<'obj> {
     known: HashSet<MountNs>,
     preamble: Vec<u8>,
     clock_due: Option<Instant>,
-    counters: Counters,
-    /// `lost_bytes` when the sessions' totals were last told.
-    told_lost: u64,
+    /// When the table of sessions may be looked through again.
+    totals_due: Option<Instant>,
     ended: bool,
 }
 
@@ -102,8 +101,7 @@ impl<'obj> Live<'obj> {
             known: HashSet::new(),
             preamble: Vec::new(),
             clock_due: None,
-            counters: Counters::default(),
-            told_lost: 0,
+            totals_due: None,
             ended: false,
         };
         live.tell_start(options);
@@ -176,8 +174,8 @@ impl<'obj> Live<'obj> {
         for record in Records::new(records) {
             match wire::glance(record) {
                 Some(Glance::Session(task)) => self.name_container(&task, batch),
-                Some(Glance::Exit(task)) => self.tell_totals(Some(&task), batch)?,
-                None => {}
+                Some(Glance::Exit(task, true)) => self.tell_totals_of(&task, batch)?,
+                Some(Glance::Exit(_, false)) | None => {}
             }
             batch.extend_from_slice(record);
         }
@@ -193,24 +191,27 @@ impl<'obj> Live<'obj> {
         }
     }
 
-    /// If bytes were lost since the last time, tells how many the sessions moved in all: those of a process
-    /// that has ended, or, when the probes are gone, all. (A session that is in use can't be asked: its
-    /// totals are ahead of its records.)
-    fn tell_totals(&mut self, of: Option<&Task>, batch: &mut Vec<u8>) -> anyhow::Result<()> {
-        self.counters = self.read_counters()?;
-        if self.counters.lost_bytes == self.told_lost {
+    /// A process has ended of which bytes were lost: tells how many its sessions moved in all. To look
+    /// through the table takes time in which nothing is read, so at most a tenth is spent on it; what is left
+    /// out is told at the end of the capture.
+    fn tell_totals_of(&mut self, ended: &Task, batch: &mut Vec<u8>) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        if self.totals_due.is_some_and(|due| begun < due) {
             return Ok(());
         }
-        if of.is_none() {
-            self.told_lost = self.counters.lost_bytes;
-        }
+        self.tell_totals(|task| (task.pid, task.start_ns) == (ended.pid, ended.start_ns), batch)?;
+        self.totals_due = Some(begun + begun.elapsed() * 10);
+        Ok(())
+    }
+
+    /// Tells how many bytes those sessions moved in all, which must not be in use: a session that is has
+    /// counted bytes whose records are still to come.
+    fn tell_totals(&self, of: impl Fn(&Task) -> bool, batch: &mut Vec<u8>) -> anyhow::Result<()> {
         let at = sys::clock().mono;
         for key in self.skel.maps.sessions.keys() {
             let Some(value) = self.skel.maps.sessions.lookup(&key, MapFlags::ANY)? else { continue };
             let Ok(totals) = wire::decode_session(&value, at) else { continue };
-            let task = totals.context.task;
-            let wanted = of.is_none_or(|of| (of.pid, of.start_ns) == (task.pid, task.start_ns));
-            if wanted && totals.totals != [0, 0] {
+            if totals.totals != [0, 0] && of(&totals.context.task) {
                 wire::encode(&Event::Totals(totals), batch);
             }
         }
@@ -228,9 +229,9 @@ impl<'obj> Live<'obj> {
     }
 
     fn tell_clock(&mut self, batch: &mut Vec<u8>) -> anyhow::Result<()> {
-        self.counters = self.read_counters()?;
+        let counters = self.read_counters()?;
         wire::encode(&Event::Clock(sys::clock()), batch);
-        wire::encode(&Event::Counters(self.counters), batch);
+        wire::encode(&Event::Counters(counters), batch);
         self.clock_due = Some(Instant::now() + CLOCK_INTERVAL);
         Ok(())
     }
@@ -242,7 +243,9 @@ impl<'obj> Live<'obj> {
         self.detach_libraries(batch)?;
         self.links.clear();
         while self.read(Duration::ZERO, batch)? {}
-        self.tell_totals(None, batch)?;
+        if self.read_counters()?.lost_bytes > 0 {
+            self.tell_totals(|_| true, batch)?;
+        }
         self.tell_clock(batch)?;
         self.ended = true;
         Ok(())
