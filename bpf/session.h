@@ -70,6 +70,14 @@ static __always_inline u64 session_id(void)
 	return bpf_ktime_get_ns() << 10 | (bpf_get_smp_processor_id() & 1023);
 }
 
+/* When a session was made; the upper bits of the time are not in its id. */
+#define SESSION_TIME (~0ULL >> 10)
+
+static __always_inline u64 session_made(u64 id)
+{
+	return id >> 10;
+}
+
 static __always_inline struct session *session_find(const struct session_key *key)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -113,6 +121,8 @@ static __always_inline struct session *session_make(void *ctx, const struct sess
 /* The session that a process before the fork had at that place, or NULL. */
 static __always_inline struct session *session_before_fork(const struct session_key *key)
 {
+	struct task_struct *task = (void *)bpf_get_current_task();
+	u64 begun = BPF_CORE_READ(task, group_leader, start_time);
 	struct session_key before = *key;
 
 	for (u32 i = 0; i < FORKS_MAX; i++) {
@@ -123,8 +133,9 @@ static __always_inline struct session *session_before_fork(const struct session_
 			return NULL;
 		before.pid = *pid;
 		s = bpf_map_lookup_elem(&sessions, &before);
+		/* One made later is not what was copied: the place, or the process id, was used again. */
 		if (s)
-			return s;
+			return session_made(s->context.session) < (begun & SESSION_TIME) ? s : NULL;
 	}
 	return NULL;
 }

@@ -18,7 +18,7 @@ struct transfer {
  * the rest is told as lost. */
 #define UNROLLED_CHUNKS 256
 
-static __always_inline void chunk_lost(u32 len)
+static __always_inline void chunk_lost(u64 len)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	u8 *lost = bpf_map_lookup_elem(&processes, &pid);
