@@ -89,6 +89,46 @@ pub struct Args {
     #[arg(short = 'U', long, help_heading = "Input and output")]
     pub packet_buffered: bool,
 
+    /// Begin another part when one would be larger; a plain number counts millions of bytes
+    #[arg(short = 'C', value_name = "SIZE[k|M|G]", help_heading = "Parts of a capture")]
+    pub rotate_size: Option<String>,
+
+    /// Begin another part each SECONDS, aligned to the local time of day
+    #[arg(short = 'G', value_name = "SECONDS", help_heading = "Parts of a capture")]
+    pub rotate_seconds: Option<u32>,
+
+    /// Keep only COUNT parts: the oldest is removed
+    #[arg(short = 'W', value_name = "COUNT", help_heading = "Parts of a capture")]
+    pub keep: Option<u32>,
+
+    /// As dumpcap: packets:N, filesize:KB, duration:SECONDS, interval:SECONDS, files:N (repeatable)
+    #[arg(short = 'b', value_name = "CONDITION", help_heading = "Parts of a capture")]
+    pub ring_buffer: Vec<String>,
+
+    /// Compress with zstd, level 1 to 19, default 3; so does a name that ends in .zst
+    #[arg(long, value_name = "zstd[:LEVEL]", help_heading = "Parts of a capture")]
+    pub compress: Option<String>,
+
+    /// Run COMMAND with the name of each finished part
+    #[arg(short = 'z', value_name = "COMMAND", help_heading = "Parts of a capture")]
+    pub postrotate: Option<OsString>,
+
+    /// Replace files that exist
+    #[arg(long, help_heading = "Parts of a capture")]
+    pub overwrite: bool,
+
+    /// Let the group of a file read it
+    #[arg(long, help_heading = "Parts of a capture")]
+    pub group_readable: bool,
+
+    /// Have each part on the disk before it gets its name
+    #[arg(long, help_heading = "Parts of a capture")]
+    pub sync: bool,
+
+    /// Become USER, without privileges, once the probes are in place; files are theirs
+    #[arg(short = 'Z', value_name = "USER", help_heading = "Parts of a capture")]
+    pub relinquish: Option<String>,
+
     /// Print a readable dump on standard output; the default without -w
     #[arg(long, help_heading = "Input and output")]
     pub text: bool,

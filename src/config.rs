@@ -3,6 +3,8 @@
 //! Nothing is opened and no file is looked at: whoever gets a [`Config`] knows that the command line makes
 //! sense, not that its files exist.
 
+mod parts;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -11,12 +13,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cli::Args;
 use crate::event::Comm;
+pub use crate::file::SNAPLEN_MAX;
 use crate::frame::Envelope;
 use crate::source::live::{Attach, Transport, Witness};
 use crate::target::{MntNsSpec, parse_mntns};
 
-/// Most bytes that are kept of a packet; Wireshark refuses a file with longer ones.
-pub const SNAPLEN_MAX: u32 = 262_144;
+pub use parts::Parts;
 
 /// Smallest kernel buffer. A power of two from here on is a power of two of pages, be they 4, 16 or 64 KiB.
 pub const BUFFER_MIN: u32 = 64 << 10;
@@ -67,6 +69,8 @@ pub struct Live {
     pub witness: Witness,
     /// How uprobes are attached.
     pub attach: Attach,
+    /// Who to become once the probes are in place (`-Z`).
+    pub user: Option<String>,
     /// The directory below which the machine's `/proc` and other files are looked for: `/`.
     pub root: PathBuf,
 }
@@ -101,6 +105,8 @@ pub struct Output {
     pub both_ends: bool,
     /// Flush after each packet (`-U`).
     pub packet_buffered: bool,
+    /// How the pcapng is written.
+    pub parts: Parts,
 }
 
 /// A file or one of the standard streams.
@@ -173,6 +179,7 @@ fn refuse_live_options(args: &Args) -> Result<()> {
         ("--transport", args.transport.is_some()),
         ("--witness", args.witness.is_some()),
         ("--attach", args.attach.is_some()),
+        ("-Z", args.relinquish.is_some()),
     ];
     for (option, given) in live_only {
         ensure!(!given, "{option} is for capturing: it can't be used with -r, which replays all of a stream");
@@ -190,6 +197,7 @@ impl Live {
             transport: choice("--transport", args.transport.as_deref(), TRANSPORTS)?,
             witness: choice("--witness", args.witness.as_deref(), WITNESSES)?,
             attach: choice("--attach", args.attach.as_deref(), ATTACHES)?,
+            user: args.relinquish.clone(),
             root: PathBuf::from("/"),
         })
     }
@@ -249,6 +257,7 @@ impl Output {
             Some(bytes) => bytes,
         };
         ensure!(snaplen <= SNAPLEN_MAX, "-s {snaplen}: at most {SNAPLEN_MAX} bytes of a packet can be kept");
+        let parts = Parts::new(args, write.as_ref())?;
         Ok(Self {
             text: args.text || write.is_none(),
             write,
@@ -257,6 +266,7 @@ impl Output {
             envelope: choice("--frames", args.frames.as_deref(), ENVELOPES)?,
             both_ends: args.both_ends,
             packet_buffered: args.packet_buffered,
+            parts,
         })
     }
 }

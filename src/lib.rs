@@ -15,6 +15,7 @@ pub mod flow;
 pub mod frame;
 pub mod names;
 pub mod pipeline;
+pub mod privileges;
 pub mod probe;
 pub mod run;
 pub mod safe;

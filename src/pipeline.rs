@@ -5,8 +5,9 @@ use std::io::{self, Stdout};
 use anyhow::Context as _;
 
 use crate::event::{Counters, Event};
-use crate::file::{Summary, Writer, sink};
-use crate::flow::{FlowTable, Limits, Segment};
+use crate::file::output::Output;
+use crate::file::{Summary, Writer};
+use crate::flow::{FlowTable, Limits, Segment, What};
 use crate::frame::{self, Encoder, Envelope, Frame};
 use crate::names::Names;
 use crate::stats::Report;
@@ -17,7 +18,7 @@ use crate::wire::{self, Records};
 #[derive(Debug, Default)]
 pub struct Outputs {
     /// The capture file.
-    pub file: Option<Writer<sink::Output>>,
+    pub file: Option<Writer<Output>>,
     /// The readable dump.
     pub text: Option<Text<Stdout>>,
     /// How plaintext is wrapped in the packets of the file.
@@ -28,6 +29,8 @@ pub struct Outputs {
     pub count: Option<u64>,
     /// Flush after each packet.
     pub flush_each: bool,
+    /// Most lost bytes that one loss is filled with zeros for, if less than [`frame::FILL_MAX`].
+    pub fill_max: Option<u64>,
 }
 
 /// Whether more records are wanted.
@@ -55,6 +58,8 @@ struct Drawing {
     encoder: Encoder,
     outputs: Outputs,
     packets: u64,
+    /// Segments that the output had no room for, and bytes in them.
+    unwritten: (u64, u64),
     stop: Option<Stop>,
 }
 
@@ -74,11 +79,11 @@ impl Pipeline {
     /// Nothing is written yet.
     #[must_use]
     pub fn new(outputs: Outputs) -> Self {
-        let encoder = Encoder::new(outputs.envelope);
+        let encoder = Encoder::new(outputs.envelope).fill_max(outputs.fill_max.unwrap_or(frame::FILL_MAX));
         Self {
             names: Names::default(),
             flows: FlowTable::new(Limits::default()).both_ends(outputs.both_ends),
-            drawing: Drawing { encoder, outputs, packets: 0, stop: None },
+            drawing: Drawing { encoder, outputs, packets: 0, unwritten: (0, 0), stop: None },
             damaged: 0,
             counters: None,
         }
@@ -103,11 +108,16 @@ impl Pipeline {
 
     fn event(&mut self, event: &Event<'_>) {
         self.names.learn(event);
-        if let Event::Counters(counters) = event {
-            self.counters = Some(*counters);
-        }
         let (drawing, names) = (&mut self.drawing, &self.names);
         self.flows.push(event, &mut |segment| drawing.segment(segment, names));
+        match event {
+            Event::Counters(counters) => {
+                self.counters = Some(*counters);
+                drawing.outputs.file.iter_mut().for_each(|file| file.count(counters));
+            }
+            Event::Clock(clock) => drawing.tick(clock.wall, names),
+            _ => {}
+        }
     }
 
     /// Sees to it that all that was taken is with its reader.
@@ -115,12 +125,9 @@ impl Pipeline {
     /// # Errors
     /// The output's.
     pub fn flush(&mut self) -> anyhow::Result<Progress> {
-        if self.drawing.stop.is_none()
-            && let Err(error) = self.drawing.flush(&self.names)
-        {
-            self.drawing.stop = Some(Stop::Failed(error));
-        }
-        self.drawing.progress()
+        let drawing = &mut self.drawing;
+        drawing.attempt(|drawing| drawing.flush(&self.names));
+        drawing.progress()
     }
 
     /// What was done so far.
@@ -128,6 +135,7 @@ impl Pipeline {
     pub fn report(&self) -> Report {
         Report {
             packets: self.drawing.packets,
+            unwritten: self.drawing.unwritten,
             damaged: self.damaged,
             both_ends: self.drawing.outputs.both_ends,
             flows: *self.flows.stats(),
@@ -148,7 +156,7 @@ impl Pipeline {
         if self.drawing.progress()? == Progress::Enough && self.drawing.is_broken() {
             return Ok(report);
         }
-        let ended = self.drawing.end(&self.names, self.counters.as_ref());
+        let ended = self.drawing.end(&self.names);
         match ended {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(error).context("the capture is not whole")
@@ -177,10 +185,22 @@ impl Drawing {
         let Some(file) = file else {
             return counted(packets, *count);
         };
+        let bytes = match segment.what {
+            What::Data(bytes) => bytes.len(),
+            What::Gap(lost) => usize::try_from(lost.min(self.encoder.fills())).unwrap_or(usize::MAX),
+            What::Open | What::Fin | What::Reset => 0,
+        };
+        if file.is_full() {
+            self.unwritten.0 += 1;
+            self.unwritten.1 += bytes as u64;
+            self.encoder.skip(segment);
+            return Ok(());
+        }
+        self.encoder.set_part(file.turn(segment.at, bytes, names)?);
         self.encoder.segment(segment, &mut |frame: &Frame<'_>| {
             file.frame(frame, names)?;
             if *flush_each {
-                file.flush()?;
+                file.flush(names)?;
             }
             counted(packets, *count)
         })
@@ -188,17 +208,33 @@ impl Drawing {
 
     fn flush(&mut self, names: &Names) -> io::Result<()> {
         if let Some(file) = &mut self.outputs.file {
-            file.begin(names)?;
-            file.flush()?;
+            file.flush(names)?;
         }
         self.outputs.text.as_mut().map_or(Ok(()), Text::flush)
     }
 
-    fn end(&mut self, names: &Names, counters: Option<&Counters>) -> io::Result<Summary> {
+    /// A second has gone by: what is written so far is to be safe, also when there is no quiet moment.
+    fn tick(&mut self, now: u64, names: &Names) {
+        self.attempt(|drawing| {
+            drawing.outputs.file.as_mut().map_or(Ok(()), |file| file.tick(now))?;
+            drawing.flush(names)
+        });
+    }
+
+    /// Does something, unless there was a reason to stop; its error is one.
+    fn attempt(&mut self, act: impl FnOnce(&mut Self) -> io::Result<()>) {
+        if self.stop.is_none()
+            && let Err(error) = act(self)
+        {
+            self.stop = Some(Stop::Failed(error));
+        }
+    }
+
+    fn end(&mut self, names: &Names) -> io::Result<Summary> {
         if let Some(text) = &mut self.outputs.text {
             text.flush()?;
         }
-        self.outputs.file.take().map_or(Ok(Summary::default()), |file| file.finish(names, counters))
+        self.outputs.file.take().map_or(Ok(Summary::default()), |file| file.finish(names))
     }
 
     /// A reader that has gone away is a reason to stop, not a failure.

@@ -14,8 +14,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::arm;
 use crate::config::{Config, Input, Output, Place, Verbosity};
-use crate::file::{self, Writer, sink};
+use crate::file::output::{self, Settings};
+use crate::file::{self, Writer};
 use crate::pipeline::{Outputs, Pipeline, Progress};
+use crate::privileges;
 use crate::source::live::{self, Live, Storage};
 use crate::source::stream::{Replay, Tee};
 use crate::source::{Source, State};
@@ -39,7 +41,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         Input::Replay(place) => {
             let name = place_name(place, "standard input");
             let source = open_input(place).and_then(Replay::new).with_context(|| name.clone())?;
-            let report = run.drive(source, open_outputs(&config.output)?).context(name)?;
+            let outputs = run.open_outputs(&config.output, true)?;
+            let report = run.drive(source, outputs).context(name)?;
             run.close(&report);
         }
         Input::Live(live) => {
@@ -48,10 +51,19 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             }
             let mut options = arm::prepare(live, run.verbosity)?;
             options.stop = Arc::clone(&run.signals.stop);
-            let outputs = open_outputs(&config.output)?;
-            let record = live.record.as_deref().map(create_record).transpose()?;
+            let open = || {
+                let manners = config.output.parts.manners();
+                let record = live.record.as_deref().map(|path| output::create(path, manners)).transpose()?;
+                anyhow::Ok((run.open_outputs(&config.output, false)?, record))
+            };
+            // First, because it may fail or wait for a reader; files of another user only that one can make.
+            let opened = if live.user.is_none() { Some(open()?) } else { None };
             let mut storage = Storage::uninit();
             let source = Live::new(&mut storage, &options)?;
+            if let Some(user) = &live.user {
+                privileges::give_up(user)?;
+            }
+            let (outputs, record) = opened.map_or_else(open, Ok)?;
             run.say(&arm::armed(&options, source.transport()));
             let report = match record {
                 Some(file) => run.drive(Tee::new(source, file)?, outputs),
@@ -144,33 +156,51 @@ impl Run {
         }
     }
 
+    /// Opens what is written to. A replay waits for it; what comes from the kernel doesn't.
+    fn open_outputs(&self, output: &Output, wait: bool) -> anyhow::Result<Outputs> {
+        let parts = &output.parts;
+        let path = output.write.as_ref().map(|place| match place {
+            Place::Standard => Path::new("-"),
+            Place::File(path) => path,
+        });
+        let settings = Settings {
+            cut: parts.cuts.any(),
+            manners: parts.manners(),
+            compress: parts.compress,
+            command: parts.command.clone(),
+            wait,
+        };
+        let verbosity = self.verbosity;
+        let say = Box::new(move |line: &str| say(verbosity, line));
+        let sink = path.map(|path| output::Output::open(path, settings, say)).transpose()?;
+        let options = file::Options { snaplen: output.snaplen, cuts: parts.cuts };
+        Ok(Outputs {
+            file: sink.map(|sink| Writer::new(sink, options)),
+            text: output.text.then(|| Text::new(io::stdout())),
+            envelope: output.envelope,
+            both_ends: output.both_ends,
+            count: output.count,
+            flush_each: output.packet_buffered,
+            // A loss must not make a part much larger than it may be.
+            fill_max: parts.cuts.bytes.map(|bytes| bytes / 4),
+        })
+    }
+
     fn close(&self, report: &Report) {
         self.say(&report.closing());
         report.warnings().iter().for_each(|warning| self.say(warning));
     }
 
-    /// Tells the user something on standard error, which may be closed.
     fn say(&self, line: &str) {
-        if self.verbosity > Verbosity::Quiet {
-            let _ = writeln!(io::stderr(), "tlsdump: {line}");
-        }
+        say(self.verbosity, line);
     }
 }
 
-fn open_outputs(output: &Output) -> anyhow::Result<Outputs> {
-    let options = file::Options { snaplen: output.snaplen };
-    let path = output.write.as_ref().map(|place| match place {
-        Place::Standard => Path::new("-"),
-        Place::File(path) => path,
-    });
-    Ok(Outputs {
-        file: path.map(sink::Output::open).transpose()?.map(|sink| Writer::new(sink, options)),
-        text: output.text.then(|| Text::new(io::stdout())),
-        envelope: output.envelope,
-        both_ends: output.both_ends,
-        count: output.count,
-        flush_each: output.packet_buffered,
-    })
+/// Tells the user something on standard error, which may be closed.
+fn say(verbosity: Verbosity, line: &str) {
+    if verbosity > Verbosity::Quiet {
+        let _ = writeln!(io::stderr(), "tlsdump: {line}");
+    }
 }
 
 fn place_name(place: &Place, standard: &str) -> String {
@@ -185,8 +215,4 @@ fn open_input(place: &Place) -> anyhow::Result<Box<dyn Read>> {
         Place::Standard => Box::new(io::stdin().lock()),
         Place::File(path) => Box::new(BufReader::new(File::open(path)?)),
     })
-}
-
-fn create_record(path: &Path) -> anyhow::Result<File> {
-    sink::create(path).with_context(|| format!("cannot write to {}", path.display()))
 }

@@ -3,8 +3,9 @@
 use clap::Parser;
 
 use tlsdump::cli::Args;
-use tlsdump::config::{BUFFER_DEFAULT, Config, Input, Live, Place, SNAPLEN_MAX, Verbosity};
+use tlsdump::config::{BUFFER_DEFAULT, Config, Input, Live, Output, Parts, Place, SNAPLEN_MAX, Verbosity};
 use tlsdump::event::Comm;
+use tlsdump::file::Cuts;
 use tlsdump::frame::Envelope;
 use tlsdump::source::live::{Attach, Transport, Witness};
 use tlsdump::target::MntNsSpec;
@@ -144,4 +145,65 @@ fn replay_takes_no_option_of_capturing() {
         let name = option.split(' ').next().unwrap_or_default();
         assert!(error.starts_with(name) && error.contains("can't be used with -r"), "{option}: {error:?}");
     }
+}
+
+#[test]
+fn parts_are_as_tcpdump_and_dumpcap_say() {
+    let parts = |line: &str| output(&format!("--pid 0 -w out {line}")).parts;
+    assert_eq!(parts(""), Parts::default());
+    for (line, cuts) in [
+        ("-C 1", Cuts { bytes: Some(1_000_000), ..Cuts::default() }),
+        ("-C 500k", Cuts { bytes: Some(500 << 10), ..Cuts::default() }),
+        ("-C10M", Cuts { bytes: Some(10 << 20), ..Cuts::default() }),
+        ("-b filesize:5 -b packets:7", Cuts { bytes: Some(5000), packets: Some(7), ..Cuts::default() }),
+        ("-G 60 -b duration:5", Cuts { every: Some(60), seconds: Some(5), ..Cuts::default() }),
+        ("-b interval:3600", Cuts { every: Some(3600), ..Cuts::default() }),
+    ] {
+        assert_eq!(parts(line).cuts, cuts, "{line}");
+    }
+    assert_eq!(parts("-C 1 -W 20").keep, Some(20));
+    assert_eq!(parts("-C 1 -b files:3").keep, Some(3));
+    assert_eq!(parts("-z gzip").command, Some("gzip".into()));
+    assert_eq!(parts("--compress zstd").compress, Some(3));
+    assert_eq!(parts("--compress zstd:19").compress, Some(19));
+    assert_eq!(output("--pid 0 -w out.pcapng.zst").parts.compress, Some(3));
+    assert_eq!(output("--pid 0 -w out.pcapng.zst --compress zstd:1").parts.compress, Some(1));
+    let manners = parts("--overwrite --group-readable --sync").manners();
+    assert!(manners.overwrite && manners.group_readable && manners.sync);
+    // Without parts a percent sign is one.
+    assert_eq!(output("--pid 0 -w 100%").write, Some(Place::File("100%".into())));
+}
+
+#[test]
+fn parts_that_make_no_sense() {
+    for (line, told) in [
+        ("-w out -C 0", "-C 0: give a size such as"),
+        ("-w out -C 1.5", "-C 1.5: give a size such as"),
+        ("-w out -C 10MB", "-C 10MB: give a size such as"),
+        ("-w out -G 0", "-G 0: give the seconds"),
+        ("-w out -W 3", "-W keeps a number of parts: say where they end"),
+        ("-w out -C 1 -W 0", "-W 0: 1 to 100000 parts"),
+        ("-w out -b size:5", "-b size:5: not one of packets:N"),
+        ("-w out -b packets", "-b packets: not one of packets:N"),
+        ("-w out -b packets:0", "-b packets:0: give a number"),
+        ("-w out -C 1 -b filesize:1", "-b filesize:1: that is said twice"),
+        ("-w out --compress gzip", "--compress gzip: give zstd"),
+        (
+            "-w out --compress zstd:20",
+            "--compress zstd:20: give zstd, or zstd:LEVEL with a level from 1 to 19",
+        ),
+        ("-w 100% -C 1", "-w 100%: the name: has a % that strftime does not know"),
+        ("-w %D -C 1", "-w %D: the name: gives names with a slash"),
+        ("-w - -C 1", "-C, -G or -b can be used only for files: not with -w -, which is one stream"),
+        ("-w - --compress zstd", "--compress can be used only for files"),
+        ("-z gzip", "-z can be used only for files: with -w FILE"),
+    ] {
+        let error = check(&format!("--pid 0 {line}")).unwrap_err();
+        assert!(error.starts_with(told), "{line}: {error}");
+    }
+    assert!(check("-r in -w out -Z nobody").unwrap_err().starts_with("-Z is for capturing"));
+}
+
+fn output(line: &str) -> Output {
+    check(line).unwrap_or_else(|error| panic!("{line}: {error}")).output
 }

@@ -18,16 +18,18 @@ const TABLE: &str = "src/probe/table.rs";
 /// Where each package of `Cargo.toml` may be used: paths begin so. With none, anywhere but in [`PURE`].
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &[]),
-    ("chrono", &["src/text.rs"]),
+    ("chrono", &["src/text.rs", "src/file/cuts.rs", "src/file/naming.rs"]),
     ("clap", &["src/cli.rs"]),
     ("crc32fast", &["src/source/stream.rs"]),
     ("etherparse", &["src/frame/"]),
-    ("flume", &["src/run.rs"]),
+    ("flume", &["src/run.rs", "src/file/output.rs", "src/file/writing.rs"]),
+    ("nix", &["src/privileges.rs"]),
     ("libbpf_rs", &["src/source/live"]),
     ("object", &["src/probe/"]),
     ("pcap_file", &["src/file/"]),
     ("rustix", &[]),
     ("signal_hook", &["src/run.rs", "src/sys.rs"]),
+    ("zstd", &["src/file/compress.rs"]),
 ];
 
 /// Stages without I/O: they know neither `anyhow` nor `rustix`, and their errors are small enums.
@@ -43,7 +45,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/sys.rs", &["event"]),
     ("src/cli.rs", &[]),
     ("src/names.rs", &["event"]),
-    ("src/config.rs", &["cli", "event", "frame", "source", "target"]),
+    ("src/config", &["cli", "event", "file", "frame", "source", "target"]),
+    ("src/privileges.rs", &[]),
     ("src/wire/", &["event"]),
     ("src/flow/", &["event"]),
     ("src/frame/", &["event", "flow"]),

@@ -83,11 +83,6 @@ impl Section {
         self.writer.get_ref()
     }
 
-    /// The same, to compose a block of one's own that changes nothing for later blocks.
-    pub(super) fn block_mut(&mut self) -> &mut Vec<u8> {
-        self.writer.get_mut()
-    }
-
     /// Forgets the composed block, which has been written.
     pub(super) fn clear(&mut self) {
         self.writer.get_mut().clear();

@@ -68,6 +68,13 @@ pub(super) fn note(note: Note) -> String {
             format!("tlsdump: {} lost, too many to fill: drawn as a new connection", count(lost))
         }
         Note::BegunAgain(lost) => format!("tlsdump: goes on after the loss of {}", count(lost)),
+        Note::Unwritten(bytes) => {
+            format!(
+                "tlsdump: {} not written before, the output took nothing: drawn as a new connection",
+                count(bytes)
+            )
+        }
+        Note::Continued => "tlsdump: goes on from an earlier part".to_owned(),
         Note::Added => "tlsdump: added for the reader, not captured".to_owned(),
     }
 }

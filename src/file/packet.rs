@@ -31,8 +31,8 @@ pub(super) struct Packet<'a> {
     pub(super) comments: &'a [String],
 }
 
-/// Appends the block of `packet` to `block`, little endian.
-pub(super) fn write(block: &mut Vec<u8>, packet: &Packet<'_>) {
+/// Appends the block of `packet` to `block`, little endian, and gives its length.
+pub(super) fn write(block: &mut Vec<u8>, packet: &Packet<'_>) -> usize {
     let start = block.len();
     block.extend_from_slice(&BLOCK_TYPE.to_le_bytes());
     block.extend_from_slice(&[0; 4]); // the length, once it is known
@@ -53,9 +53,11 @@ pub(super) fn write(block: &mut Vec<u8>, packet: &Packet<'_>) {
     }
     option(block, OPT_ENDOFOPT, &[]);
     // A block is bounded by a frame and the comments on it: far below 32 bits.
-    let length = ((block.len() - start + 4) as u32).to_le_bytes();
-    block.extend_from_slice(&length);
-    block[start + 4..start + 8].copy_from_slice(&length);
+    let length = block.len() - start + 4;
+    let bytes = (length as u32).to_le_bytes();
+    block.extend_from_slice(&bytes);
+    block[start + 4..start + 8].copy_from_slice(&bytes);
+    length
 }
 
 /// Bits 0 and 1 of the flags word (section 4.3.1): 1 is inbound, 2 is outbound.
@@ -96,7 +98,7 @@ mod tests {
             original: 9,
             comments: &comments,
         };
-        write(&mut block, &packet);
+        assert_eq!(write(&mut block, &packet), 72);
         #[rustfmt::skip]
         let expected = [
             0xEE,

@@ -12,7 +12,7 @@ mod tcp;
 mod tls;
 
 use crate::event::{Comm, Dir};
-use crate::flow::{Flow, Segment};
+use crate::flow::{Flow, Segment, What};
 
 /// Most payload that one TCP segment is drawn with. A whole record of the kernel side fits; with the longest
 /// headers it stays well under the 65,535 bytes that an IP packet may have, whatever an envelope adds, and a
@@ -65,6 +65,11 @@ pub enum Note {
     BrokenOff(u64),
     /// The connection begins again after [`Note::BrokenOff`].
     BegunAgain(u64),
+    /// So many bytes of plaintext, of both directions, were not written before this frame, because the output
+    /// took nothing: the connection begins again.
+    Unwritten(u64),
+    /// The connection was begun in an earlier part of the capture.
+    Continued,
     /// The payload of this frame was not captured: it is there for the reader to know the protocol by.
     Added,
 }
@@ -86,12 +91,27 @@ pub struct State {
     numbers: tcp::Numbers,
     introduced: Option<(u32, Comm)>,
     dress: tls::Dress,
+    /// The part of the capture that its last segment was drawn for.
+    part: u32,
+    /// Why a reader does not know the connection, though it was drawn before.
+    strange: Option<Strange>,
+}
+
+/// Why the connection must be begun again before anything more of it is drawn.
+#[derive(Clone, Copy, Debug)]
+enum Strange {
+    /// It was begun in another part.
+    Part,
+    /// So many bytes of it were passed over.
+    Unwritten(u64),
 }
 
 /// Draws segments. One is enough for all flows; what belongs to a flow is in its [`State`].
 #[derive(Debug)]
 pub struct Encoder {
     envelope: Envelope,
+    fill_max: u64,
+    part: u32,
     buffer: Vec<u8>,
 }
 
@@ -99,7 +119,38 @@ impl Encoder {
     /// One that wraps as `envelope` says.
     #[must_use]
     pub fn new(envelope: Envelope) -> Self {
-        Self { envelope, buffer: Vec::with_capacity(FRAME_MAX) }
+        Self { envelope, fill_max: FILL_MAX, part: 0, buffer: Vec::with_capacity(FRAME_MAX) }
+    }
+
+    /// The same, but fills no loss of more than `bytes`, if that is less than [`FILL_MAX`].
+    #[must_use]
+    pub fn fill_max(self, bytes: u64) -> Self {
+        Self { fill_max: bytes.min(FILL_MAX), ..self }
+    }
+
+    /// Most lost bytes that are filled.
+    #[must_use]
+    pub fn fills(&self) -> u64 {
+        self.fill_max
+    }
+
+    /// What is drawn from now on is for this part of the capture: flows of another begin again in it.
+    pub fn set_part(&mut self, part: u32) {
+        self.part = part;
+    }
+
+    /// Passes over a segment that there is no room for. The flow tells of it when it is drawn again.
+    pub fn skip(&mut self, segment: Segment<'_, State>) {
+        let bytes = match segment.what {
+            What::Data(bytes) => bytes.len() as u64,
+            What::Gap(lost) => lost,
+            What::Open | What::Fin | What::Reset => 0,
+        };
+        let before = match segment.state.strange {
+            Some(Strange::Unwritten(before)) => before,
+            Some(Strange::Part) | None => 0,
+        };
+        segment.state.strange = Some(Strange::Unwritten(before.saturating_add(bytes)));
     }
 
     /// Draws one segment: hands no, one or several frames to `emit`, in order.
@@ -112,7 +163,14 @@ impl Encoder {
         emit: &mut dyn FnMut(&Frame<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let Segment { at, flow, state, dir, what } = segment;
-        let mut pen = tcp::Pen { at, flow, state, buffer: &mut self.buffer, emit };
+        if std::mem::replace(&mut state.part, self.part) != self.part {
+            state.introduced = None;
+            if state.numbers.have_begun() && state.strange.is_none() {
+                state.strange = Some(Strange::Part);
+            }
+        }
+        let buffer = &mut self.buffer;
+        let mut pen = tcp::Pen { at, flow, state, fill_max: self.fill_max, buffer, emit };
         match self.envelope {
             Envelope::Tls => tls::draw(&mut pen, dir, what),
             Envelope::Plain => plain::draw(&mut pen, dir, what),

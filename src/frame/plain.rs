@@ -7,6 +7,9 @@ use super::tcp::Pen;
 
 /// Draws what happens in a flow; lost bytes become a gap in the sequence numbers.
 pub(super) fn draw<E>(pen: &mut Pen<'_, E>, dir: Dir, what: What<'_>) -> Result<(), E> {
+    if matches!(what, What::Data(_) | What::Gap(_)) {
+        pen.reintroduce()?;
+    }
     match what {
         What::Open => pen.handshake(dir, None),
         What::Data(bytes) => pen.data(dir, bytes),

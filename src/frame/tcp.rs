@@ -6,7 +6,7 @@ use crate::event::Dir;
 use crate::flow::Flow;
 
 use super::headers::{addresses, ends, write};
-use super::{Frame, Note, SEGMENT_MAX, State};
+use super::{Frame, Note, SEGMENT_MAX, State, Strange};
 
 /// Window of a SYN, which is not scaled; what Linux offers.
 const SYN_WINDOW: u16 = 64_240;
@@ -40,6 +40,11 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
+    /// Whether anything was drawn yet.
+    pub(super) fn have_begun(&self) -> bool {
+        self.next.is_some()
+    }
+
     fn next(&mut self, flow: &Flow) -> &mut [u32; 2] {
         self.next.get_or_insert_with(|| first_numbers(flow.id))
     }
@@ -50,6 +55,8 @@ pub(super) struct Pen<'a, E> {
     pub(super) at: u64,
     pub(super) flow: &'a Flow,
     pub(super) state: &'a mut State,
+    /// Most lost bytes that zeros are drawn for.
+    pub(super) fill_max: u64,
     pub(super) buffer: &'a mut Vec<u8>,
     pub(super) emit: &'a mut dyn FnMut(&Frame<'_>) -> Result<(), E>,
 }
@@ -112,6 +119,21 @@ impl<E> Pen<'_, E> {
     pub(super) fn restart(&mut self, dir: Dir, lost: u64) -> Result<(), E> {
         self.send(dir, RST | ACK, &[], Some(Note::BrokenOff(lost)))?;
         self.handshake(self.flow.client(), Some(Note::BegunAgain(lost)))
+    }
+
+    /// If a reader does not know the connection, draws it begun again and says why; says whether it did.
+    /// The numbers go on, as in [`Self::restart`].
+    pub(super) fn reintroduce(&mut self) -> Result<bool, E> {
+        let Some(strange) = self.state.strange.take() else { return Ok(false) };
+        let note = match strange {
+            Strange::Part => Some(Note::Continued),
+            // Nothing but its beginning was passed over.
+            Strange::Unwritten(0) if !self.state.numbers.have_begun() => None,
+            Strange::Unwritten(bytes) => Some(Note::Unwritten(bytes)),
+        };
+        self.state.numbers.gap = [false; 2];
+        self.handshake(self.flow.client(), note)?;
+        Ok(true)
     }
 
     fn step(&mut self, dir: Dir, left: &mut u32, note: Option<Note>) -> Result<(), E> {

@@ -9,7 +9,7 @@ use crate::flow::What;
 use super::guess::{PREFACE, Protocol, begins_with_preface};
 use super::ports::{self, Rule};
 use super::tcp::Pen;
-use super::{FILL_MAX, Note, SEGMENT_MAX, hello, plain};
+use super::{Note, SEGMENT_MAX, hello, plain};
 
 /// What stands for bytes that were lost.
 static ZEROS: [u8; hello::RECORD_MAX] = [0; hello::RECORD_MAX];
@@ -26,8 +26,8 @@ pub(super) struct Dress {
 
 #[derive(Clone, Copy, Debug)]
 enum Worn {
-    /// Nothing: the port wants it so.
-    Plain,
+    /// Nothing: the port wants it so. HTTP/2 there is known by its first bytes only.
+    Plain { http2: bool },
     /// The envelope, with the protocol that the bytes were seen to be, and what the port wants before it.
     Tls(Option<Protocol>, Rule),
 }
@@ -38,47 +38,58 @@ pub(super) fn draw<E>(pen: &mut Pen<'_, E>, dir: Dir, what: What<'_>) -> Result<
         What::Open => pen.handshake(dir, None),
         What::Data([]) | What::Gap(0) => Ok(()),
         What::Data(bytes) => match dress(pen, bytes)? {
-            Worn::Plain => plain::draw(pen, dir, what),
+            Worn::Plain { .. } => plain::draw(pen, dir, what),
             Worn::Tls(..) => {
                 bytes.chunks(hello::RECORD_MAX).try_for_each(|piece| record(pen, dir, piece, None))
             }
         },
         What::Gap(lost) => match dress(pen, &[])? {
-            Worn::Plain => plain::draw(pen, dir, what),
-            Worn::Tls(..) if lost <= FILL_MAX => fill(pen, dir, lost),
+            Worn::Plain { .. } => plain::draw(pen, dir, what),
+            Worn::Tls(..) if lost <= pen.fill_max => fill(pen, dir, lost),
             Worn::Tls(protocol, rule) => restart(pen, dir, lost, protocol, rule),
         },
         What::Fin => {
             pen.state.dress.finished[dir.index()] = true;
-            close(pen, dir)
+            // A flow that shows nothing else in this part isn't begun again for its end alone.
+            if pen.state.strange.is_some() { pen.fin(dir, &[]) } else { close(pen, dir) }
         }
         What::Reset => pen.reset(dir),
     }
 }
 
-/// Sees to it that the flow is dressed; `bytes` are the first of it that are seen.
+/// Sees to it that the flow is dressed, and known to a reader; `bytes` are the first of it that are seen.
 fn dress<E>(pen: &mut Pen<'_, E>, bytes: &[u8]) -> Result<Worn, E> {
+    let again = pen.reintroduce()?;
     if let Some(worn) = pen.state.dress.worn {
+        if again {
+            show(pen, worn, false)?;
+            close_again(pen)?;
+        }
         return Ok(worn);
     }
     let rule = ports::rule(pen.flow.server_port(), bytes);
     let protocol = Protocol::of(bytes);
     let worn = match rule {
-        Rule::Plain | Rule::Http => Worn::Plain,
+        Rule::Plain | Rule::Http => {
+            Worn::Plain { http2: rule == Rule::Http && protocol == Some(Protocol::Http2) }
+        }
         Rule::Tls | Rule::Ask { .. } => Worn::Tls(protocol, rule),
     };
     pen.state.dress.worn = Some(worn);
-    match worn {
-        Worn::Tls(protocol, rule) => handshake(pen, protocol, rule)?,
-        // HTTP/2 is known by its first bytes only, and they were missed.
-        Worn::Plain
-            if rule == Rule::Http && protocol == Some(Protocol::Http2) && !begins_with_preface(bytes) =>
-        {
-            pen.payload(pen.flow.client(), &[PREFACE], Some(Note::Added))?;
-        }
-        Worn::Plain => {}
-    }
+    show(pen, worn, begins_with_preface(bytes))?;
     Ok(worn)
+}
+
+/// What must be seen before the bytes of a flow, so that a reader knows what they are. `announced` is whether
+/// they begin as HTTP/2 does.
+fn show<E>(pen: &mut Pen<'_, E>, worn: Worn, announced: bool) -> Result<(), E> {
+    match worn {
+        Worn::Tls(protocol, rule) => handshake(pen, protocol, rule),
+        Worn::Plain { http2 } if http2 && !announced => {
+            pen.payload(pen.flow.client(), &[PREFACE], Some(Note::Added))
+        }
+        Worn::Plain { .. } => Ok(()),
+    }
 }
 
 fn handshake<E>(pen: &mut Pen<'_, E>, protocol: Option<Protocol>, rule: Rule) -> Result<(), E> {
@@ -127,7 +138,7 @@ fn fill<E>(pen: &mut Pen<'_, E>, dir: Dir, lost: u64) -> Result<(), E> {
     Ok(())
 }
 
-/// A new connection in place of lost bytes. A direction that had ended before ends in it again.
+/// A new connection in place of lost bytes.
 fn restart<E>(
     pen: &mut Pen<'_, E>,
     dir: Dir,
@@ -137,6 +148,11 @@ fn restart<E>(
 ) -> Result<(), E> {
     pen.restart(dir, lost)?;
     handshake(pen, protocol, rule)?;
+    close_again(pen)
+}
+
+/// Directions that had ended before a connection was begun again end in it again.
+fn close_again<E>(pen: &mut Pen<'_, E>) -> Result<(), E> {
     for dir in [Dir::Out, Dir::In] {
         if pen.state.dress.finished[dir.index()] {
             close(pen, dir)?;

@@ -102,6 +102,9 @@ fn a_full_disk_is_an_error_and_what_was_written_opens() {
         "{complaint}"
     );
     assert!(complaint.contains(&file.display().to_string()), "{complaint} does not name the file");
+    assert!(!file.exists(), "it is not whole");
+    let file = file.with_extension("pcapng.part");
+    assert!(complaint.ends_with(&file.display().to_string()), "{complaint} does not name what is left");
 
     let packets = tshark(&file, &["-T", "fields", "-e", "tcp.len"]).lines().count();
     assert!(packets > 3, "{packets} packets");

@@ -93,7 +93,7 @@ pub struct Pen<'a, S> {
 
 impl<'a, S: Sink> Pen<'a, S> {
     pub fn new(sink: S, names: &'a Names, snaplen: u32, envelope: Envelope) -> Self {
-        let writer = Writer::new(sink, Options { snaplen });
+        let writer = Writer::new(sink, Options { snaplen, ..Options::default() });
         Self { writer, encoder: Encoder::new(envelope), names, at: START }
     }
 
@@ -151,7 +151,8 @@ fn finished(
     let mut file = Vec::new();
     let mut pen = Pen::new(&mut file, names, snaplen, envelope);
     script(&mut pen);
-    let summary = pen.writer.finish(names, Some(&COUNTERS)).unwrap();
+    pen.writer.count(&COUNTERS);
+    let summary = pen.writer.finish(names).unwrap();
     assert_eq!(summary.bytes, file.len() as u64);
     file
 }
