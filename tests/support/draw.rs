@@ -93,13 +93,32 @@ pub struct Pen<'a, S> {
 
 impl<'a, S: Sink> Pen<'a, S> {
     pub fn new(sink: S, names: &'a Names, snaplen: u32, envelope: Envelope) -> Self {
-        let writer = Writer::new(sink, Options { snaplen, ..Options::default() });
-        Self { writer, encoder: Encoder::new(envelope), names, at: START }
+        Self::with(sink, names, Options { snaplen, ..Options::default() }, envelope)
+    }
+
+    pub fn with(sink: S, names: &'a Names, options: Options, envelope: Envelope) -> Self {
+        Self { writer: Writer::new(sink, options), encoder: Encoder::new(envelope), names, at: START }
+    }
+
+    /// So much later.
+    pub fn wait(&mut self, ns: u64) {
+        self.at = self.at.wrapping_add(ns);
+    }
+
+    /// What an output does that has no room.
+    pub fn skip(&mut self, on: &mut Drawn, dir: Dir, what: What<'_>) {
+        self.encoder.skip(Segment { at: self.at, flow: &on.flow, state: &mut on.state, dir, what });
     }
 
     pub fn try_draw(&mut self, on: &mut Drawn, dir: Dir, what: What<'_>) -> io::Result<()> {
         let segment = Segment { at: self.at, flow: &on.flow, state: &mut on.state, dir, what };
         self.at += TICK;
+        let bytes = match what {
+            What::Data(bytes) => bytes.len(),
+            What::Gap(lost) => lost as usize,
+            _ => 0,
+        };
+        self.encoder.set_part(self.writer.turn(segment.at, bytes, self.names)?);
         self.encoder.segment(segment, &mut |frame| self.writer.frame(frame, self.names))
     }
 
