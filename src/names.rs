@@ -1,11 +1,13 @@
 //! What the numbers in events stand for: libraries and containers, as the stream told them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::event::{Container, Event, Library, MountNs, Start};
 
-/// Most libraries and most containers that are remembered; the stream may come from a damaged file.
-const NAMES_MAX: usize = 65_536;
+/// Most libraries that are remembered; the stream may come from a damaged file.
+const LIBRARIES_MAX: usize = 65_536;
+/// Most containers that are remembered; then the one that was named first is forgotten.
+const CONTAINERS_MAX: usize = 65_536;
 
 /// The names that the stream has told so far.
 #[derive(Debug, Default)]
@@ -13,6 +15,8 @@ pub struct Names {
     start: Option<Start<'static>>,
     libraries: HashMap<u32, Library<'static>>,
     containers: HashMap<MountNs, Container<'static>>,
+    /// The keys of `containers`, the oldest first.
+    order: VecDeque<MountNs>,
 }
 
 impl Names {
@@ -26,14 +30,19 @@ impl Names {
                     command: owned(&start.command),
                 });
             }
-            Event::Library(l) if self.libraries.len() < NAMES_MAX => {
+            Event::Library(l) if self.libraries.len() < LIBRARIES_MAX => {
                 let library = Library { id: l.id, path: owned(&l.path), version: owned(&l.version) };
                 self.libraries.insert(l.id, library);
             }
-            Event::Container(c) if self.containers.len() < NAMES_MAX => {
+            Event::Container(c) => {
                 let container =
                     Container { mntns: c.mntns, name: owned(&c.name), description: owned(&c.description) };
-                self.containers.insert(c.mntns, container);
+                if self.containers.insert(c.mntns, container).is_none() {
+                    self.order.push_back(c.mntns);
+                }
+                if self.order.len() > CONTAINERS_MAX {
+                    self.order.pop_front().iter().for_each(|oldest| drop(self.containers.remove(oldest)));
+                }
             }
             _ => {}
         }
@@ -78,5 +87,20 @@ mod tests {
         names.learn(&library(2));
         assert_eq!(names.library(0), None);
         assert_eq!(names.library(2).map(|library| library.id), Some(2));
+    }
+    #[test]
+    fn containers_are_bounded() {
+        let mut names = Names::default();
+        let mntns = |number| MountNs { number, id: 0 };
+        for number in 0..=CONTAINERS_MAX as u32 {
+            let container = Container { mntns: mntns(number), name: "c".into(), description: "".into() };
+            names.learn(&Event::Container(container.clone()));
+            names.learn(&Event::Container(container));
+        }
+        assert_eq!((names.containers.len(), names.order.len()), (CONTAINERS_MAX, CONTAINERS_MAX));
+        assert_eq!(names.container(mntns(0)), None);
+        assert!(
+            names.container(mntns(1)).is_some() && names.container(mntns(CONTAINERS_MAX as u32)).is_some()
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Records → output: each record decoded, put in its place in its flow, drawn, written.
 
-use std::io::{self, Stdout};
+use std::io;
 
 use anyhow::Context as _;
 
@@ -20,7 +20,7 @@ pub struct Outputs {
     /// The capture file.
     pub file: Option<Writer<Output>>,
     /// The readable dump.
-    pub text: Option<Text<Stdout>>,
+    pub text: Option<Text<Output>>,
     /// How plaintext is wrapped in the packets of the file.
     pub envelope: Envelope,
     /// Draw a connection from both its ends, where both are captured.
@@ -58,8 +58,10 @@ struct Drawing {
     encoder: Encoder,
     outputs: Outputs,
     packets: u64,
-    /// Segments that the output had no room for, and bytes in them.
+    /// Segments that the file had no room for, and bytes in them.
     unwritten: (u64, u64),
+    /// Segments that the dump had no room for.
+    unshown: u64,
     stop: Option<Stop>,
 }
 
@@ -83,7 +85,7 @@ impl Pipeline {
         Self {
             names: Names::default(),
             flows: FlowTable::new(Limits::default()).both_ends(outputs.both_ends),
-            drawing: Drawing { encoder, outputs, packets: 0, unwritten: (0, 0), stop: None },
+            drawing: Drawing { encoder, outputs, packets: 0, unwritten: (0, 0), unshown: 0, stop: None },
             damaged: 0,
             counters: None,
         }
@@ -136,6 +138,7 @@ impl Pipeline {
         Report {
             packets: self.drawing.packets,
             unwritten: self.drawing.unwritten,
+            unshown: self.drawing.unshown,
             damaged: self.damaged,
             both_ends: self.drawing.outputs.both_ends,
             flows: *self.flows.stats(),
@@ -176,7 +179,7 @@ impl Drawing {
     fn draw(&mut self, segment: Segment<'_, frame::State>, names: &Names) -> Result<(), Stop> {
         let Outputs { file, text, count, flush_each, .. } = &mut self.outputs;
         if let Some(text) = text {
-            text.segment(&segment, names)?;
+            self.unshown += u64::from(!text.segment(&segment, names)?);
             if *flush_each {
                 text.flush()?;
             }
@@ -231,8 +234,8 @@ impl Drawing {
     }
 
     fn end(&mut self, names: &Names) -> io::Result<Summary> {
-        if let Some(text) = &mut self.outputs.text {
-            text.flush()?;
+        if let Some(text) = self.outputs.text.take() {
+            text.finish()?;
         }
         self.outputs.file.take().map_or(Ok(Summary::default()), |file| file.finish(names))
     }

@@ -171,12 +171,14 @@ impl Run {
             wait,
         };
         let verbosity = self.verbosity;
-        let say = Box::new(move |line: &str| say(verbosity, line));
-        let sink = path.map(|path| output::Output::open(path, settings, say)).transpose()?;
+        let open =
+            |path, settings| output::Output::open(path, settings, Box::new(move |line| say(verbosity, line)));
+        let sink = path.map(|path| open(path, settings)).transpose()?;
+        let dump = output.text.then(|| open(Path::new("-"), Settings { wait, ..Settings::default() }));
         let options = file::Options { snaplen: output.snaplen, cuts: parts.cuts };
         Ok(Outputs {
             file: sink.map(|sink| Writer::new(sink, options)),
-            text: output.text.then(|| Text::new(io::stdout())),
+            text: dump.transpose()?.map(Text::new),
             envelope: output.envelope,
             both_ends: output.both_ends,
             count: output.count,

@@ -8,8 +8,10 @@ use crate::flow::FlowStats;
 pub struct Report {
     /// Packets written, or segments shown.
     pub packets: u64,
-    /// Segments that the output had no room for, and bytes in them.
+    /// Segments that the file had no room for, and bytes in them.
     pub unwritten: (u64, u64),
+    /// Segments that the dump had no room for.
+    pub unshown: u64,
     /// Records that could not be decoded.
     pub damaged: u64,
     /// Whether connections were to be shown from both ends.
@@ -35,7 +37,7 @@ impl Report {
     /// One line for each thing that went wrong besides.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let Self { unwritten, damaged, flows, counters, both_ends, .. } = self;
+        let Self { unwritten, unshown, damaged, flows, counters, both_ends, .. } = self;
         let not_written = format!(
             "events ({} bytes) were not written: the output took nothing while its queue was full",
             unwritten.1
@@ -47,6 +49,7 @@ impl Report {
         };
         let told = [
             (unwritten.0, not_written.as_str()),
+            (*unshown, "events were not shown: the output took nothing while its queue was full"),
             (
                 counters.lost_records,
                 "events found the kernel's buffer full (use a larger --buffer) or were of a call longer than \

@@ -4,11 +4,12 @@
 //! lines of payload begin with a tab, so that none of them can pass for a line of ours.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io;
 
 use chrono::{DateTime, Local, TimeZone};
 
 use crate::event::{Dir, How};
+use crate::file::sink::Sink;
 use crate::flow::{Segment, What};
 use crate::names::Names;
 use crate::safe;
@@ -20,35 +21,57 @@ const NAME_MAX: usize = 128;
 
 /// Writes segments as text.
 #[derive(Debug)]
-pub struct Text<W> {
-    out: W,
+pub struct Text<S> {
+    out: S,
     lines: String,
+    /// Segments in a row that there was no room for.
+    left_out: u64,
 }
 
-impl<W: Write> Text<W> {
+impl<S: Sink> Text<S> {
     /// A dump to `out`, with times in the local zone (`TZ`).
-    pub fn new(out: W) -> Self {
-        Self { out, lines: String::new() }
+    pub fn new(out: S) -> Self {
+        Self { out, lines: String::new(), left_out: 0 }
     }
 
-    /// Writes one segment, in one call of `write_all`.
+    /// Writes one segment, and gives whether there was room for it. Where one was left out, a line says so
+    /// before the next.
     ///
     /// # Errors
-    /// The writer's.
-    pub fn segment<S>(&mut self, segment: &Segment<'_, S>, names: &Names) -> io::Result<()> {
+    /// The sink's.
+    pub fn segment<T>(&mut self, segment: &Segment<'_, T>, names: &Names) -> io::Result<bool> {
+        if self.out.is_full() {
+            self.left_out += 1;
+            return Ok(false);
+        }
         self.lines.clear();
+        let left_out = std::mem::take(&mut self.left_out);
+        if left_out > 0 {
+            let _ = writeln!(self.lines, "{left_out} events are not shown here: the output took nothing");
+        }
         stamp(&mut self.lines, segment.at, &Local);
         who(&mut self.lines, segment, names);
         what(&mut self.lines, segment.dir, segment.what);
-        self.out.write_all(self.lines.as_bytes())
+        self.out.buffer().extend_from_slice(self.lines.as_bytes());
+        self.out.block().map(|()| true)
     }
 
-    /// Flushes the writer.
+    /// Sees to it that a reader gets what was written so far, soon.
     ///
     /// # Errors
-    /// The writer's.
+    /// The sink's.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+
+    /// Waits until all is written.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.out.flush()?;
+        self.out.end()?;
+        self.out.close()
     }
 }
 
@@ -196,7 +219,9 @@ mod tests {
 
     fn dump(flow: &Flow, dir: Dir, what: What<'_>, names: &Names) -> io::Result<String> {
         let mut out = Vec::new();
-        Text::new(&mut out).segment(&Segment { at: 0, flow, state: &mut (), dir, what }, names)?;
+        let shown =
+            Text::new(&mut out).segment(&Segment { at: 0, flow, state: &mut (), dir, what }, names)?;
+        assert!(shown);
         // The time depends on where the test runs.
         let text = String::from_utf8_lossy(&out).into_owned();
         Ok(text.split_once(' ').map(|(_, rest)| rest.to_owned()).unwrap_or_default())

@@ -334,6 +334,7 @@ fn tight_limits_hold() {
             flow_bytes: random.below(2000),
             held_bytes: random.below(4000),
             hold_ns: random.below(1_000_000_000),
+            idle_ns: random.below(1_000_000_000),
         };
         match stay_within(limits, run.stream.iter().map(Emission::event)) {
             Ok(stats) => (evicted, given_up) = (evicted + stats.evicted, given_up + stats.given_up),
@@ -460,8 +461,9 @@ fn any_emission() -> impl Strategy<Value = Emission> {
 }
 
 fn any_limits() -> impl Strategy<Value = Limits> {
-    (1..5_usize, 0..3_usize, 0..3_usize, 0..6_usize, 0..1500_u64, 0..3000_u64, 0..30_u64).prop_map(
-        |(flows, closed, exits, flow_records, flow_bytes, held_bytes, hold_ns)| Limits {
+    let tables = (1..5_usize, 0..3_usize, 0..3_usize, 0..6_usize);
+    (tables, 0..1500_u64, 0..3000_u64, 0..30_u64, 0..60_u64).prop_map(
+        |((flows, closed, exits, flow_records), flow_bytes, held_bytes, hold_ns, idle_ns)| Limits {
             flows,
             closed,
             exits,
@@ -469,6 +471,7 @@ fn any_limits() -> impl Strategy<Value = Limits> {
             flow_bytes,
             held_bytes,
             hold_ns,
+            idle_ns,
         },
     )
 }

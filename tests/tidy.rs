@@ -51,7 +51,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/flow/", &["event"]),
     ("src/frame/", &["event", "flow"]),
     ("src/file/", &["event", "flow", "frame", "names", "safe"]),
-    ("src/text.rs", &["event", "flow", "names", "safe"]),
+    ("src/text.rs", &["event", "file", "flow", "names", "safe"]),
     ("src/probe/", &["event", "sys"]),
     ("src/target/", &["event", "sys"]),
     ("src/source/live", &["event", "probe", "source", "sys", "target", "wire"]),

@@ -17,6 +17,9 @@ const HELD_BYTES_MAX: u64 = 64 << 20;
 /// Default of [`Limits::hold_ns`].
 const HOLD_NS: u64 = 1_000_000_000;
 
+/// Default of [`Limits::idle_ns`]: two hours, after which TCP itself asks whether the peer is still there.
+const IDLE_NS: u64 = 7200 * 1_000_000_000;
+
 /// How much a [`super::FlowTable`] may remember and how long it may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -35,6 +38,8 @@ pub struct Limits {
     /// How long a record, or the end of a process, is held back, nanoseconds of stream time. It is looked at
     /// with each clock event, and can take up to twice as long and the distance of two clock events.
     pub hold_ns: u64,
+    /// How long a session may be silent before it is forgotten, nanoseconds of stream time.
+    pub idle_ns: u64,
 }
 
 impl Default for Limits {
@@ -47,6 +52,7 @@ impl Default for Limits {
             flow_bytes: FLOW_BYTES_MAX,
             held_bytes: HELD_BYTES_MAX,
             hold_ns: HOLD_NS,
+            idle_ns: IDLE_NS,
         }
     }
 }
@@ -80,6 +86,8 @@ pub struct FlowStats {
     pub joined: u64,
     /// Sessions forgotten before their end because the table was full.
     pub evicted: u64,
+    /// Sessions forgotten before their end because they were silent for long.
+    pub idle: u64,
     /// Records whose position can't be (it ends beyond 2⁶⁴).
     pub invalid: u64,
 }

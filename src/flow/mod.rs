@@ -47,6 +47,8 @@ struct Seat<S> {
     key: Key,
     /// When it was put in the queue of the waiting.
     since: u64,
+    /// When something was last done with it.
+    touched: u64,
 }
 
 /// Turns the events of a stream, in stream order, into segments. `S` is what the next stage keeps for each
@@ -182,7 +184,8 @@ impl<S: Default> FlowTable<S> {
 
     /// Does something with the session at `seat`, and puts the seat in the queues where it belongs then.
     fn at(&mut self, seat: u32, emit: Emit<'_, S>, act: impl FnOnce(&mut Session<S>, &mut Out<'_, S>)) {
-        let Seat { session, since, .. } = &mut self.seats[seat as usize];
+        let Seat { session, since, touched, .. } = &mut self.seats[seat as usize];
+        *touched = self.shared.now;
         let mut out = Out { shared: &mut self.shared, emit };
         act(session, &mut out);
         while session.is_over(&self.limits) {
@@ -215,10 +218,11 @@ impl<S: Default> FlowTable<S> {
     fn admit(&mut self, context: &Context, emit: Emit<'_, S>) -> u32 {
         while self.closed.len() > self.limits.closed || self.seat_of.len() >= self.limits.flows.max(1) {
             let Some(seat) = self.closed.front().or(self.open.front()) else { break };
+            self.shared.stats.evicted += u64::from(!self.closed.contains(seat));
             self.forget(seat, emit);
         }
         let key = (context.task.pid, context.task.start_ns, context.session.id);
-        let taken = Seat { session: Session::new(context), key, since: 0 };
+        let taken = Seat { session: Session::new(context), key, since: 0, touched: 0 };
         let seat = match self.free.pop() {
             Some(seat) => {
                 self.seats[seat as usize] = taken;
@@ -237,9 +241,6 @@ impl<S: Default> FlowTable<S> {
 
     fn forget(&mut self, seat: u32, emit: Emit<'_, S>) {
         let Seat { session, key, .. } = &mut self.seats[seat as usize];
-        if !session.is_closed() {
-            self.shared.stats.evicted += 1;
-        }
         session.forget(&mut Out { shared: &mut self.shared, emit });
         self.seat_of.remove(&key.2);
         self.processes.remove(key);
@@ -254,6 +255,7 @@ impl<S: Default> FlowTable<S> {
         self.shared.now = self.shared.now.max(clock.mono);
         // Only here, and not with each record, because a clock event is put in the stream when the buffers
         // have been read. The times of records may run far ahead while other buffers are still to be read.
+        self.forget_idle(emit);
         let Some(cutoff) = self.shared.now.checked_sub(self.limits.hold_ns) else { return };
         while let Some(seat) = self.waiting.front() {
             if self.seats[seat as usize].since > cutoff {
@@ -264,6 +266,18 @@ impl<S: Default> FlowTable<S> {
         }
         while self.exits.front().is_some_and(|(since, _)| *since <= cutoff) {
             self.exits.pop_front().iter().for_each(|(_, exit)| self.leave(exit, emit));
+        }
+    }
+
+    /// The queue of open sessions is in order of their last use.
+    fn forget_idle(&mut self, emit: Emit<'_, S>) {
+        let Some(cutoff) = self.shared.now.checked_sub(self.limits.idle_ns) else { return };
+        while let Some(seat) = self.open.front() {
+            if self.seats[seat as usize].touched > cutoff {
+                return;
+            }
+            self.shared.stats.idle += 1;
+            self.forget(seat, emit);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the table keeps when there is too much of it.
 
-use super::{Bench, With, exit, free, write};
+use super::{Bench, SECOND, With, clock, exit, free, write};
 use crate::flow::Limits;
 
 #[test]
@@ -25,6 +25,24 @@ fn a_full_table_forgets_closed_sessions_then_the_longest_idle() {
     bench.finish();
     assert_eq!(bench.look(), "5>reset 8>open 8>b", "the rest of a forgotten session is not a loss");
     assert_eq!(bench.table.stats().joined, 1);
+}
+
+#[test]
+fn silent_sessions_are_forgotten() {
+    let mut bench = Bench::new(Limits { idle_ns: 10 * SECOND, ..Limits::default() });
+    bench.push(&write(0, 0, "a").of(1));
+    bench.push(&write(0, 0, "a").of(2));
+    bench.push(&clock(9));
+    bench.push(&write(1, 1, "b").of(1).at(9 * SECOND));
+    bench.look();
+    bench.push(&clock(12));
+    assert_eq!(bench.look(), "2>reset");
+    bench.push(&clock(19));
+    assert_eq!(bench.look(), "1>reset");
+    assert_eq!((bench.table.sessions(), bench.table.stats().idle, bench.table.stats().evicted), (0, 2, 0));
+    bench.push(&write(1, 1, "b").of(2));
+    bench.finish();
+    assert_eq!(bench.look(), "3>open 3>b", "what goes on is no loss");
 }
 
 #[test]

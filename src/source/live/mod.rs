@@ -42,7 +42,7 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 const DETACHING_THREADS: usize = 32;
 /// How long one reading waits for records while that goes on.
 const DETACHING_WAIT: Duration = Duration::from_millis(5);
-/// Most mount namespaces that are described by name; more are known by number only.
+/// Most mount namespaces that are known to have been described.
 const CONTAINERS_MAX: usize = 65_536;
 
 /// A running capture. Built in two steps because the loaded object borrows its storage: see [`Storage`].
@@ -183,7 +183,11 @@ impl<'obj> Live<'obj> {
     }
 
     fn name_container(&mut self, task: &Task, batch: &mut Vec<u8>) {
-        if self.known.len() < CONTAINERS_MAX && self.known.insert(task.mntns) {
+        if self.known.insert(task.mntns) {
+            if self.known.len() > CONTAINERS_MAX {
+                // Those that are still there are told again.
+                self.known = HashSet::from([task.mntns]);
+            }
             let (name, description) = target::describe(&self.proc, task.pid, task.mntns.number);
             let container =
                 Container { mntns: task.mntns, name: name.into(), description: description.into() };
