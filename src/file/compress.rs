@@ -51,9 +51,4 @@ impl Compressed {
     pub(super) fn finish(self) -> io::Result<File> {
         self.encoder.finish()
     }
-
-    /// The file, to cut it where it can't be written to any more.
-    pub(super) fn file(&self) -> &File {
-        self.encoder.get_ref()
-    }
 }

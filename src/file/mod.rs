@@ -122,7 +122,7 @@ impl<S: Sink> Writer<S> {
     /// The sink's.
     pub fn turn(&mut self, at: u64, bytes: usize, names: &Names) -> io::Result<u32> {
         // Each 16 KiB of payload have headers and a block of their own, far less than a 64th.
-        let more = bytes as u64 + bytes as u64 / 64 + ADDED_BYTES;
+        let more = (bytes as u64).saturating_add(bytes as u64 / 64 + ADDED_BYTES);
         if self.part.as_ref().is_some_and(|part| part.is_over(&self.cuts, at, more)) {
             self.end()?;
         }

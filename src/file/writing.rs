@@ -49,7 +49,7 @@ pub(super) struct Writing {
 #[derive(Debug)]
 enum Body {
     Plain(File),
-    Compressed(Compressed, u64),
+    Compressed(Compressed),
 }
 
 impl Writing {
@@ -108,7 +108,7 @@ impl Writing {
         let Goal::Parts(directory) = &mut self.goal else { return Ok(()) };
         let (file, draft) = directory.create(part, &self.say)?;
         let body = match self.compress {
-            Some(level) => Body::Compressed(Compressed::new(file, level)?, 0),
+            Some(level) => Body::Compressed(Compressed::new(file, level)?),
             None => Body::Plain(file),
         };
         self.part = Some((body, draft));
@@ -177,7 +177,8 @@ impl Writing {
 }
 
 impl Body {
-    /// If it does not fit, what was cut is taken back, so that the file opens.
+    /// If it does not fit, a block that was cut is taken back, so that the file opens. What was compressed
+    /// opens up to where it was cut.
     fn write(&mut self, chunk: &[u8], flush: bool) -> io::Result<()> {
         match self {
             Self::Plain(file) => write_all(file, chunk).map_err(|(error, written)| {
@@ -185,18 +186,9 @@ impl Body {
                 let _ = take_back(file, (written - whole_blocks(&chunk[..written])) as u64);
                 error
             }),
-            Self::Compressed(compressed, whole) => {
-                let result = compressed.write(chunk).and_then(|()| {
-                    if flush {
-                        compressed.flush()?;
-                        *whole = rustix::fs::tell(compressed.file())?;
-                    }
-                    Ok(())
-                });
-                if result.is_err() {
-                    let _ = compressed.file().set_len(*whole);
-                }
-                result
+            Self::Compressed(compressed) => {
+                compressed.write(chunk)?;
+                if flush { compressed.flush() } else { Ok(()) }
             }
         }
     }
@@ -204,7 +196,7 @@ impl Body {
     fn finish(self) -> io::Result<File> {
         match self {
             Self::Plain(file) => Ok(file),
-            Self::Compressed(compressed, _) => compressed.finish(),
+            Self::Compressed(compressed) => compressed.finish(),
         }
     }
 }
