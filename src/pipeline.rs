@@ -8,7 +8,7 @@ use crate::event::{Counters, Event};
 use crate::file::output::Output;
 use crate::file::{Summary, Writer};
 use crate::flow::{FlowTable, Limits, Segment, What};
-use crate::frame::{self, Encoder, Envelope, Frame};
+use crate::frame::{self, Encoder, Envelope, Frame, Seed};
 use crate::names::Names;
 use crate::stats::Report;
 use crate::text::Text;
@@ -23,6 +23,8 @@ pub struct Outputs {
     pub text: Option<Text<Output>>,
     /// How plaintext is wrapped in the packets of the file.
     pub envelope: Envelope,
+    /// What the keys are derived from, where it is sealed.
+    pub seed: Seed,
     /// Draw a connection from both its ends, where both are captured.
     pub both_ends: bool,
     /// Packets after which to stop; where there is no file, segments of the dump.
@@ -81,7 +83,8 @@ impl Pipeline {
     /// Nothing is written yet.
     #[must_use]
     pub fn new(outputs: Outputs) -> Self {
-        let encoder = Encoder::new(outputs.envelope).fill_max(outputs.fill_max.unwrap_or(frame::FILL_MAX));
+        let encoder = Encoder::new(outputs.envelope, &outputs.seed)
+            .fill_max(outputs.fill_max.unwrap_or(frame::FILL_MAX));
         Self {
             names: Names::default(),
             flows: FlowTable::new(Limits::default()).both_ends(outputs.both_ends),

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use flume::{Receiver, RecvTimeoutError, Sender};
+use rustix::rand::GetRandomFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::arm;
 use crate::config::{Config, Input, Output, Place, Verbosity};
 use crate::file::output::{self, Settings};
 use crate::file::{self, Writer};
+use crate::frame::{Envelope, Seed};
 use crate::pipeline::{Outputs, Pipeline, Progress};
 use crate::privileges;
 use crate::source::live::{self, Live, Storage};
@@ -180,6 +182,7 @@ impl Run {
             file: sink.map(|sink| Writer::new(sink, options)),
             text: dump.transpose()?.map(Text::new),
             envelope: output.envelope,
+            seed: if output.envelope == Envelope::Sealed { random_seed()? } else { Seed::default() },
             both_ends: output.both_ends,
             count: output.count,
             flush_each: output.packet_buffered,
@@ -203,6 +206,19 @@ fn say(verbosity: Verbosity, line: &str) {
     if verbosity > Verbosity::Quiet {
         let _ = writeln!(io::stderr(), "tlsdump: {line}");
     }
+}
+
+/// A seed that nobody else has.
+fn random_seed() -> anyhow::Result<Seed> {
+    let mut seed = Seed::default();
+    let mut filled = 0;
+    while filled < seed.len() {
+        match rustix::rand::getrandom(&mut seed[filled..], GetRandomFlags::empty()) {
+            Err(rustix::io::Errno::INTR) => {}
+            got => filled += got.context("there is no randomness for keys")?,
+        }
+    }
+    Ok(seed)
 }
 
 fn place_name(place: &Place, standard: &str) -> String {

@@ -27,6 +27,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("libbpf_rs", &["src/source/live"]),
     ("object", &["src/probe/"]),
     ("pcap_file", &["src/file/"]),
+    ("ring", &["src/frame/keys.rs"]),
     ("rustix", &[]),
     ("signal_hook", &["src/run.rs", "src/sys.rs"]),
     ("zstd", &["src/file/compress.rs"]),

@@ -1,13 +1,15 @@
 //! Segments → Ethernet frames. Pure: no I/O, no clock.
 //!
-//! The plaintext of a flow is put into an envelope (`tls`, or `plain`: none) and the result is drawn as the
-//! TCP conversation that would have carried it (`tcp`). Numbers are counted after the envelope.
+//! The plaintext of a flow is put into an envelope (`tls`, `sealed`, or `plain`: none) and the result is
+//! drawn as the TCP conversation that would have carried it (`tcp`). Numbers are counted after the envelope.
 
 mod guess;
 mod headers;
 mod hello;
+mod keys;
 mod plain;
 mod ports;
+mod sealed;
 mod tcp;
 mod tls;
 
@@ -45,6 +47,9 @@ pub struct Frame<'a> {
     pub introduce: bool,
     /// What is out of the ordinary about it.
     pub note: Option<Note>,
+    /// Secrets that a reader needs to open this frame and those after it: lines of a key log
+    /// (draft-ietf-tls-keylogfile), each with its end of line.
+    pub secrets: Option<&'a str>,
 }
 
 /// What is out of the ordinary about a frame: bytes that were lost, or that were never sent.
@@ -83,7 +88,13 @@ pub enum Envelope {
     Tls,
     /// Not at all.
     Plain,
+    /// As a TLS session that encrypts, with keys that are made for it out of a [`Seed`].
+    Sealed,
 }
+
+/// What the keys of [`Envelope::Sealed`] are derived from: random, and never given to two encoders. The same
+/// seed and the same segments give the same frames.
+pub type Seed = [u8; 32];
 
 /// What is remembered of each flow.
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,6 +102,7 @@ pub struct State {
     numbers: tcp::Numbers,
     introduced: Option<(u32, Comm)>,
     dress: tls::Dress,
+    session: Option<sealed::Session>,
     /// The part of the capture that its last segment was drawn for.
     part: u32,
     /// Why a reader does not know the connection, though it was drawn before.
@@ -110,16 +122,18 @@ enum Strange {
 #[derive(Debug)]
 pub struct Encoder {
     envelope: Envelope,
+    sealer: Option<sealed::Sealer>,
     fill_max: u64,
     part: u32,
     buffer: Vec<u8>,
 }
 
 impl Encoder {
-    /// One that wraps as `envelope` says.
+    /// One that wraps as `envelope` says. Only [`Envelope::Sealed`] looks at the seed.
     #[must_use]
-    pub fn new(envelope: Envelope) -> Self {
-        Self { envelope, fill_max: FILL_MAX, part: 0, buffer: Vec::with_capacity(FRAME_MAX) }
+    pub fn new(envelope: Envelope, seed: &Seed) -> Self {
+        let sealer = (envelope == Envelope::Sealed).then(|| sealed::Sealer::new(seed));
+        Self { envelope, sealer, fill_max: FILL_MAX, part: 0, buffer: Vec::with_capacity(FRAME_MAX) }
     }
 
     /// The same, but fills no loss of more than `bytes`, if that is less than [`FILL_MAX`].
@@ -169,10 +183,10 @@ impl Encoder {
                 state.strange = Some(Strange::Part);
             }
         }
-        let buffer = &mut self.buffer;
-        let mut pen = tcp::Pen { at, flow, state, fill_max: self.fill_max, buffer, emit };
+        let (buffer, sealer) = (&mut self.buffer, self.sealer.as_mut());
+        let mut pen = tcp::Pen { at, flow, state, fill_max: self.fill_max, buffer, sealer, emit };
         match self.envelope {
-            Envelope::Tls => tls::draw(&mut pen, dir, what),
+            Envelope::Tls | Envelope::Sealed => tls::draw(&mut pen, dir, what),
             Envelope::Plain => plain::draw(&mut pen, dir, what),
         }
     }

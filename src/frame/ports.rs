@@ -61,6 +61,14 @@ const OWNED: &[(u16, u16)] = &[
     (48049, 48049), (48898, 48898), (57000, 57000),
 ];
 
+/// How sealed records are written on the server's `port`: never as they are.
+pub(super) fn rule_sealed(port: u16) -> Rule {
+    match rule(port, b"") {
+        ask @ Rule::Ask { .. } => ask,
+        Rule::Tls | Rule::Plain | Rule::Http => Rule::Tls,
+    }
+}
+
 /// How bytes are written on the server's `port`, if these are the first that are seen of them.
 pub(super) fn rule(port: u16, bytes: &[u8]) -> Rule {
     let after = OWNED.partition_point(|range| range.0 <= port);

@@ -6,6 +6,7 @@ use crate::event::Dir;
 use crate::flow::Flow;
 
 use super::headers::{addresses, ends, write};
+use super::sealed::Sealer;
 use super::{Frame, Note, SEGMENT_MAX, State, Strange};
 
 /// Window of a SYN, which is not scaled; what Linux offers.
@@ -58,6 +59,8 @@ pub(super) struct Pen<'a, E> {
     /// Most lost bytes that zeros are drawn for.
     pub(super) fill_max: u64,
     pub(super) buffer: &'a mut Vec<u8>,
+    /// What seals records; none where nothing is sealed.
+    pub(super) sealer: Option<&'a mut Sealer>,
     pub(super) emit: &'a mut dyn FnMut(&Frame<'_>) -> Result<(), E>,
 }
 
@@ -85,6 +88,11 @@ impl<E> Pen<'_, E> {
     /// One segment of payload, given in parts: not more than [`SEGMENT_MAX`] bytes.
     pub(super) fn payload(&mut self, dir: Dir, parts: &[&[u8]], note: Option<Note>) -> Result<(), E> {
         self.send(dir, PSH | ACK, parts, note)
+    }
+
+    /// The same, with the secrets that a reader needs from here on.
+    pub(super) fn secret_payload(&mut self, dir: Dir, parts: &[&[u8]], secrets: &str) -> Result<(), E> {
+        self.send_with(dir, PSH | ACK, parts, None, Some(secrets))
     }
 
     /// Steps over `lost` bytes. The step shows as an empty segment after the gap, so that a loss that nothing
@@ -149,6 +157,17 @@ impl<E> Pen<'_, E> {
     }
 
     fn send(&mut self, dir: Dir, flags: u8, parts: &[&[u8]], note: Option<Note>) -> Result<(), E> {
+        self.send_with(dir, flags, parts, note, None)
+    }
+
+    fn send_with(
+        &mut self,
+        dir: Dir,
+        flags: u8,
+        parts: &[&[u8]],
+        note: Option<Note>,
+        secrets: Option<&str>,
+    ) -> Result<(), E> {
         let (from, to) = ends(self.flow, dir);
         let tcp = self.header(dir, flags, from.port(), to.port());
         write(self.buffer, dir, addresses(from.ip(), to.ip()), &tcp, parts);
@@ -157,7 +176,7 @@ impl<E> Pen<'_, E> {
         self.advance(dir, payload as u32 + u32::from(flags & (SYN | FIN) != 0));
         let introduce = self.introduce();
         let Self { at, flow, .. } = *self;
-        (self.emit)(&Frame { at, flow, dir, bytes: self.buffer, introduce, note })
+        (self.emit)(&Frame { at, flow, dir, bytes: self.buffer, introduce, note, secrets })
     }
 
     fn header(&mut self, dir: Dir, flags: u8, source_port: u16, destination_port: u16) -> TcpHeader {

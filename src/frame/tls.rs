@@ -1,7 +1,7 @@
 //! The envelope in which Wireshark knows every protocol: a TLS session that encrypts nothing (`hello`).
 //!
 //! The handshake is drawn only before the first bytes of a flow, because the protocol may have to be known by
-//! them.
+//! them. Where there is a key (`sealed`), its handshake and its records take the place of those here.
 
 use crate::event::Dir;
 use crate::flow::What;
@@ -9,7 +9,7 @@ use crate::flow::What;
 use super::guess::{PREFACE, Protocol, begins_with_preface};
 use super::ports::{self, Rule};
 use super::tcp::Pen;
-use super::{Note, SEGMENT_MAX, hello, plain};
+use super::{Note, SEGMENT_MAX, hello, plain, sealed};
 
 /// What stands for bytes that were lost.
 static ZEROS: [u8; hello::RECORD_MAX] = [0; hello::RECORD_MAX];
@@ -67,7 +67,10 @@ fn dress<E>(pen: &mut Pen<'_, E>, bytes: &[u8]) -> Result<Worn, E> {
         }
         return Ok(worn);
     }
-    let rule = ports::rule(pen.flow.server_port(), bytes);
+    let rule = match pen.sealer {
+        None => ports::rule(pen.flow.server_port(), bytes),
+        Some(_) => ports::rule_sealed(pen.flow.server_port()),
+    };
     let protocol = Protocol::of(bytes);
     let worn = match rule {
         Rule::Plain | Rule::Http => {
@@ -105,6 +108,9 @@ fn handshake<E>(pen: &mut Pen<'_, E>, protocol: Option<Protocol>, rule: Rule) ->
         pen.payload(client.flip(), &[answer], None)?;
     }
     let server_name = names.server.as_deref().unwrap_or_default();
+    if pen.sealer.is_some() {
+        return sealed::handshake(pen, server_name, alpn);
+    }
     pen.payload(client, &[&hello::client(server_name, alpn)], None)?;
     pen.payload(client.flip(), &[&hello::server(alpn)], None)?;
     pen.payload(client, &[&hello::CHANGE], None)
@@ -112,6 +118,9 @@ fn handshake<E>(pen: &mut Pen<'_, E>, protocol: Option<Protocol>, rule: Rule) ->
 
 /// One record of application data. It is put together only in the frame.
 fn record<E>(pen: &mut Pen<'_, E>, dir: Dir, plaintext: &[u8], note: Option<Note>) -> Result<(), E> {
+    if pen.sealer.is_some() {
+        return sealed::record(pen, dir, plaintext, note);
+    }
     let header = hello::record_header(plaintext.len());
     pen.payload(dir, &[&header, plaintext, &hello::MAC], note)
 }
@@ -120,6 +129,7 @@ fn record<E>(pen: &mut Pen<'_, E>, dir: Dir, plaintext: &[u8], note: Option<Note
 /// have no other end. (Wireshark does so since 4.2.)
 fn close<E>(pen: &mut Pen<'_, E>, dir: Dir) -> Result<(), E> {
     match pen.state.dress.worn {
+        Some(Worn::Tls(..)) if pen.sealer.is_some() => sealed::close(pen, dir),
         Some(Worn::Tls(..)) => pen.fin(dir, &hello::CLOSE),
         _ => pen.fin(dir, &[]),
     }

@@ -97,7 +97,12 @@ impl<'a, S: Sink> Pen<'a, S> {
     }
 
     pub fn with(sink: S, names: &'a Names, options: Options, envelope: Envelope) -> Self {
-        Self { writer: Writer::new(sink, options), encoder: Encoder::new(envelope), names, at: START }
+        Self {
+            writer: Writer::new(sink, options),
+            encoder: Encoder::new(envelope, &[7; 32]),
+            names,
+            at: START,
+        }
     }
 
     /// So much later.
