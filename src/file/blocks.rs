@@ -1,5 +1,5 @@
-//! The rare blocks of a section, through pcap-file: section header, interfaces, statistics
-//! (draft-ietf-opsawg-pcapng, sections 4.1, 4.2 and 4.6), and Apple's descriptions of processes.
+//! The rare blocks of a section, through pcap-file: section header, interfaces, statistics, secrets
+//! (draft-ietf-opsawg-pcapng, sections 4.1, 4.2, 4.6 and 4.7), and Apple's descriptions of processes.
 
 use std::fmt;
 use std::io;
@@ -31,6 +31,12 @@ const TEXT_MAX: usize = 4096;
 const PROCESS_BLOCK: u32 = 0x8000_0001;
 /// The option with the name of the process.
 const PROCESS_NAME: u16 = 2;
+
+/// Secrets that later packets are opened with; pcap-file has no type for them. Its body is the kind of the
+/// secrets (32 bits), their length (32 bits), and they.
+const SECRETS_BLOCK: u32 = 0x0A;
+/// The kind of secrets that is a key log of TLS: "TLSK".
+const TLS_KEY_LOG: u32 = 0x544c_534b;
 
 /// What is told of an interface at the end of a section. Times in nanoseconds since 1970-01-01 UTC.
 #[derive(Clone, Debug)]
@@ -107,6 +113,14 @@ impl Section {
         packet::option(&mut body, packet::OPT_ENDOFOPT, &[]);
         // A name of at most 15 characters: far below 32 bits.
         self.compose(UnknownBlock::new(PROCESS_BLOCK, body.len() as u32, &body))
+    }
+
+    /// Composes a block of secrets: lines of a key log, each with its end of line; less than 4 GiB.
+    pub(super) fn secrets(&mut self, lines: &str) -> io::Result<()> {
+        let mut body = TLS_KEY_LOG.to_le_bytes().to_vec();
+        body.extend_from_slice(&(lines.len() as u32).to_le_bytes());
+        body.extend_from_slice(lines.as_bytes());
+        self.compose(UnknownBlock::new(SECRETS_BLOCK, body.len() as u32, &body))
     }
 
     /// Composes the statistics of an interface.

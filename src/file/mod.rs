@@ -2,8 +2,9 @@
 //!
 //! A capture is one part or several ([`Cuts`]), and each part is one section that opens alone: its header, an
 //! interface for each container and a description of each process (both written when they are first seen in
-//! the part), packets, and the statistics of each interface at the end. See draft-ietf-opsawg-pcapng. The
-//! writer composes blocks and says where parts begin and end; what becomes of them is the [`sink`]'s matter.
+//! the part), packets, before them the secrets that open them unless a key log takes those, and the statistics
+//! of each interface at the end. See draft-ietf-opsawg-pcapng. The writer composes blocks and says where parts
+//! begin and end; what becomes of them is the [`sink`]'s matter.
 
 mod blocks;
 mod command;
@@ -12,6 +13,7 @@ pub mod compress;
 mod cuts;
 pub mod directory;
 mod interfaces;
+mod keylog;
 pub mod naming;
 pub mod output;
 mod packet;
@@ -33,6 +35,7 @@ use sink::Sink;
 
 pub use cuts::Cuts;
 pub use interfaces::INTERFACES_MAX;
+pub use keylog::KeyLog;
 pub use processes::PROCESSES_MAX;
 
 /// Snap length where none is asked for, and the most that one can ask for: Wireshark refuses a file with a
@@ -74,6 +77,8 @@ pub struct Writer<S> {
     sink: S,
     snaplen: u32,
     cuts: Cuts,
+    /// Where secrets go instead of into the parts.
+    keylog: Option<KeyLog>,
     part: Option<Part>,
     /// What the kernel side counted, as last told.
     counters: Option<Counters>,
@@ -107,11 +112,19 @@ impl<S: Sink> Writer<S> {
             sink,
             snaplen,
             cuts: options.cuts,
+            keylog: None,
             part: None,
             counters: None,
             comments: Vec::new(),
             written: Summary::default(),
         }
+    }
+
+    /// The same capture without secrets in it: they go to `keylog`, if there is one.
+    #[must_use]
+    pub fn keylog(mut self, keylog: Option<KeyLog>) -> Self {
+        self.keylog = keylog;
+        self
     }
 
     /// Sees to it that what comes next, with about so many bytes at the time `at`, has a part to be written
@@ -152,13 +165,16 @@ impl<S: Sink> Writer<S> {
     }
 
     /// Writes one frame; before it the interface of its container and the description of its process, if it
-    /// is the first of them in this part. It goes to the part of the last [`Self::turn`].
+    /// is the first of them in this part, and the secrets that it brings. It goes to the part of the last
+    /// [`Self::turn`].
     ///
     /// # Errors
-    /// The sink's.
+    /// The sink's or the key log's.
     pub fn frame(&mut self, frame: &Frame<'_>, names: &Names) -> io::Result<()> {
         self.begun(frame.at, names)?;
-        let Self { sink, snaplen, part: Some(part), comments, written, .. } = self else { return Ok(()) };
+        let Self { sink, snaplen, keylog, part: Some(part), comments, written, .. } = self else {
+            return Ok(());
+        };
         let (number, new) = part.interfaces.number(frame.flow.task.mntns, names);
         let interface = part.interfaces.get_mut(number);
         if new {
@@ -169,6 +185,14 @@ impl<S: Sink> Writer<S> {
         if let Some((_, true)) = process {
             part.section.process(&frame.flow.task)?;
             part.bytes += give(sink, &mut part.section)?;
+        }
+        match (frame.secrets, keylog) {
+            (None, _) => {}
+            (Some(lines), Some(keylog)) => keylog.append(lines)?,
+            (Some(lines), None) => {
+                part.section.secrets(lines)?;
+                part.bytes += give(sink, &mut part.section)?;
+            }
         }
         // What is told with one segment may come in several frames.
         let names_other = frame.flow.other_end.map(|_| frame.flow.id);
