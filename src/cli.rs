@@ -77,9 +77,13 @@ pub struct Args {
     #[arg(short, long = "snapshot-length", value_name = "SNAPLEN", help_heading = "Input and output")]
     pub snaplen: Option<u32>,
 
-    /// How plaintext is put in packets: tls (which encrypts nothing; the default) or plain
+    /// How plaintext is put in packets: tls (encrypts nothing; the default), plain or sealed (encrypted)
     #[arg(long, value_name = "KIND", help_heading = "Input and output")]
     pub frames: Option<String>,
+
+    /// Append the secrets of sealed packets to FILE instead of keeping them in the capture
+    #[arg(long, value_name = "FILE", help_heading = "Input and output")]
+    pub keylog: Option<OsString>,
 
     /// Show a connection of which both ends are captured twice, once from each end
     #[arg(long, help_heading = "Input and output")]

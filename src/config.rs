@@ -101,6 +101,8 @@ pub struct Output {
     pub snaplen: u32,
     /// How plaintext is wrapped in packets (`--frames`).
     pub envelope: Envelope,
+    /// Where secrets go instead of into the pcapng (`--keylog`); never without [`Envelope::Sealed`].
+    pub keylog: Option<PathBuf>,
     /// Draw a connection from both its ends, where both are captured (`--both-ends`).
     pub both_ends: bool,
     /// Flush after each packet (`-U`).
@@ -159,8 +161,17 @@ impl Config {
             Input::Replay(Place::Standard) => ("-r", None),
             Input::Live(live) => ("--record", live.record.as_ref()),
         };
-        if let (Some(Place::File(output)), Some(input)) = (&self.output.write, input) {
-            ensure!(output != input, "-w and {option} name the same file, {}", output.display());
+        let write = match &self.output.write {
+            Some(Place::File(output)) => Some(output),
+            _ => None,
+        };
+        let named = [("-w", write), (option, input), ("--keylog", self.output.keylog.as_ref())];
+        for (number, (first, file)) in named.iter().enumerate() {
+            for (second, other) in &named[number + 1..] {
+                if let (Some(file), Some(other)) = (file, other) {
+                    ensure!(file != other, "{first} and {second} name the same file, {}", file.display());
+                }
+            }
         }
         Ok(())
     }
@@ -258,12 +269,19 @@ impl Output {
         };
         ensure!(snaplen <= SNAPLEN_MAX, "-s {snaplen}: at most {SNAPLEN_MAX} bytes of a packet can be kept");
         let parts = Parts::new(args, write.as_ref())?;
+        let envelope = choice("--frames", args.frames.as_deref(), ENVELOPES)?;
+        let keylog = args.keylog.as_deref().map(|file| path("--keylog", file)).transpose()?;
+        ensure!(
+            keylog.is_none() || (envelope == Envelope::Sealed && write.is_some()),
+            "--keylog takes the secrets of sealed packets: it needs -w and --frames sealed"
+        );
         Ok(Self {
             text: args.text || write.is_none(),
             write,
             count: args.count,
             snaplen,
-            envelope: choice("--frames", args.frames.as_deref(), ENVELOPES)?,
+            envelope,
+            keylog,
             both_ends: args.both_ends,
             packet_buffered: args.packet_buffered,
             parts,
@@ -296,7 +314,8 @@ const WITNESSES: &[(&str, Witness)] = &[
 const ATTACHES: &[(&str, Attach)] =
     &[("auto", Attach::Auto), ("multi", Attach::Multi), ("perf", Attach::Perf)];
 
-const ENVELOPES: &[(&str, Envelope)] = &[("tls", Envelope::Tls), ("plain", Envelope::Plain)];
+const ENVELOPES: &[(&str, Envelope)] =
+    &[("tls", Envelope::Tls), ("plain", Envelope::Plain), ("sealed", Envelope::Sealed)];
 
 /// The value that `name` stands for in `choices`, the default where none was given.
 fn choice<T: Copy + Default>(option: &str, name: Option<&str>, choices: &[(&str, T)]) -> Result<T> {

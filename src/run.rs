@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use crate::arm;
 use crate::config::{Config, Input, Output, Place, Verbosity};
 use crate::file::output::{self, Settings};
-use crate::file::{self, Writer};
+use crate::file::{self, KeyLog, Writer};
 use crate::frame::{Envelope, Seed};
 use crate::pipeline::{Outputs, Pipeline, Progress};
 use crate::privileges;
@@ -175,11 +175,12 @@ impl Run {
         let verbosity = self.verbosity;
         let open =
             |path, settings| output::Output::open(path, settings, Box::new(move |line| say(verbosity, line)));
+        let keylog = output.keylog.as_deref().map(KeyLog::open).transpose()?;
         let sink = path.map(|path| open(path, settings)).transpose()?;
         let dump = output.text.then(|| open(Path::new("-"), Settings { wait, ..Settings::default() }));
         let options = file::Options { snaplen: output.snaplen, cuts: parts.cuts };
         Ok(Outputs {
-            file: sink.map(|sink| Writer::new(sink, options)),
+            file: sink.map(|sink| Writer::new(sink, options).keylog(keylog)),
             text: dump.transpose()?.map(Text::new),
             envelope: output.envelope,
             seed: if output.envelope == Envelope::Sealed { random_seed()? } else { Seed::default() },
