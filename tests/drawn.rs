@@ -89,7 +89,7 @@ fn reads_back(steps: &[Do], envelope: Envelope) {
                 Do::Gap(on, out, length) => {
                     let dir = if out { Dir::Out } else { Dir::In };
                     pen.draw(&mut flows[on], dir, What::Gap(length));
-                    if envelope == Envelope::Tls && length > FILL_MAX {
+                    if envelope != Envelope::Plain && length > FILL_MAX {
                         model[on].push(Model { anew: Some(length), ..Model::default() });
                     } else {
                         model[on].last_mut().unwrap().lose(dir, length);
@@ -114,5 +114,6 @@ proptest! {
     fn whatever_is_drawn_reads_back(steps in steps()) {
         reads_back(&steps, Envelope::Plain);
         reads_back(&steps, Envelope::Tls);
+        reads_back(&steps, Envelope::Sealed);
     }
 }

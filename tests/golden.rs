@@ -72,12 +72,18 @@ fn every_stream_gives_its_capture_and_its_text() {
 #[test]
 fn every_capture_is_whole_and_in_order_and_the_same_in_any_envelope() {
     for stream in fixtures() {
-        let [plain, tls] = ["plain", "tls"].map(|frames| {
+        let [plain, tls, sealed] = ["plain", "tls", "sealed"].map(|frames| {
             let file = tlsdump(&["-w", "-", "--frames", frames], &stream).stdout;
             streams::conversations(&pcapng::read(&file).unwrap()).unwrap()
         });
         assert!(!plain.is_empty(), "{}", stream.display());
         assert_eq!(plain.len(), tls.len(), "{}", stream.display());
+        assert_eq!(plain.len(), sealed.len(), "{}", stream.display());
+        for (tls, sealed) in tls.iter().zip(&sealed) {
+            assert_eq!(tls.hello, sealed.hello, "{}", stream.display());
+            assert!(tls.written().bytes() == sealed.written().bytes());
+            assert!(tls.read().bytes() == sealed.read().bytes());
+        }
         for (plain, tls) in plain.iter().zip(&tls) {
             assert!(plain.hello.is_none() && tls.hello.is_some(), "{}", stream.display());
             assert!(!plain.written().bytes().is_empty(), "{}", stream.display());

@@ -34,6 +34,8 @@ pub struct Capture {
     pub interfaces: Vec<Interface>,
     /// Process ids and names.
     pub processes: Vec<(u32, String)>,
+    /// Lines of a key log, and how many packets are before them.
+    pub secrets: Vec<(usize, String)>,
     pub packets: Vec<Packet>,
     pub statistics: Vec<Statistics>,
 }
@@ -204,6 +206,7 @@ fn read_block(capture: &mut Capture, number: usize, kind: u32, body: &[u8]) -> R
         (1, _) => read_interface(capture, body),
         (5, _) => read_statistics(capture, body),
         (6, _) => read_packet(capture, body),
+        (10, _) => read_secrets(capture, body),
         (0x8000_0001, _) => read_process(capture, body),
         (kind, _) => Err(format!("unknown block type {kind:#x}")),
     }
@@ -254,6 +257,16 @@ fn read_process(capture: &mut Capture, body: &[u8]) -> Result<()> {
     let last = capture.processes.last();
     let is_double = capture.processes.iter().rev().skip(1).any(|process| Some(process) == last);
     if is_double { Err(format!("{last:?} is described twice")) } else { Ok(()) }
+}
+
+fn read_secrets(capture: &mut Capture, body: &[u8]) -> Result<()> {
+    let (kind, length) = (u32_at(body, 0)?, u32_at(body, 4)? as usize);
+    if kind != 0x544c_534b || body.len() != 8 + length.next_multiple_of(4) {
+        return Err(format!("{length} bytes of secrets of the kind {kind:#x}"));
+    }
+    let lines = String::from_utf8(body[8..8 + length].to_vec()).map_err(|e| e.to_string())?;
+    capture.secrets.push((capture.packets.len(), lines));
+    Ok(())
 }
 
 fn read_statistics(capture: &mut Capture, body: &[u8]) -> Result<()> {

@@ -1,11 +1,13 @@
-//! The byte streams of the conversations in a capture, taken out of their envelope (`envelope.rs`) where they
-//! have one.
+//! The byte streams of the conversations in a capture, taken out of their envelope (`envelope.rs`, or
+//! `sealed.rs` where it is encrypted) where they have one.
 
 // Each test uses its own part of it.
 #![allow(dead_code, unreachable_pub)]
 
 #[path = "streams/envelope.rs"]
 mod envelope;
+#[path = "streams/sealed.rs"]
+mod sealed;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -203,13 +205,17 @@ pub fn conversations(capture: &Capture) -> Result<Vec<Conversation>> {
         let packet_of = found[current].packet(index, packet);
         packet_of.map_err(|e| format!("packet {}, {packet:?}: {e}", index + 1))?;
     }
+    let secrets = sealed::secrets(capture)?;
     for (number, conversation) in found.iter_mut().enumerate() {
         for stream in &mut conversation.streams {
             stream.settle().map_err(|e| format!("conversation {number} at its end: {e}"))?;
         }
         let [client, server] = &mut conversation.streams;
-        conversation.hello =
-            envelope::unwrap(client, server).map_err(|e| format!("conversation {number}: {e}"))?;
+        let hello = match sealed::unwrap(client, server, &secrets) {
+            Ok(None) => envelope::unwrap(client, server),
+            opened => opened,
+        };
+        conversation.hello = hello.map_err(|e| format!("conversation {number}: {e}"))?;
     }
     Ok(found)
 }

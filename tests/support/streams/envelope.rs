@@ -4,7 +4,7 @@ use super::super::pcapng::Result;
 use super::Stream;
 
 const CLIENT_RANDOM: &[u8] = b"tlsdump: synthetic TLS, no key!!";
-const SSL_REQUEST: &[u8] = &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+pub(super) const SSL_REQUEST: &[u8] = &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// The alert that a side sends no more.
 const CLOSE: &[u8] = &[21, 3, 3, 0, 18, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const CHANGE: &[u8] = &[20, 3, 3, 0, 1, 1];
@@ -43,7 +43,7 @@ pub fn unwrap(client: &mut Stream, server: &mut Stream) -> Result<Option<Hello>>
 }
 
 /// The body of the record at `at`, which must be of this type, and where the next one is.
-fn record(bytes: &[u8], at: usize, kind: u8) -> Result<(&[u8], usize)> {
+pub(super) fn record(bytes: &[u8], at: usize, kind: u8) -> Result<(&[u8], usize)> {
     let header = bytes.get(at..at + 5).ok_or_else(|| format!("no record header at {at}"))?;
     if header[..3] != [kind, 3, 3] {
         return Err(format!("record {header:02x?} at {at}, not of type {kind}"));
@@ -92,14 +92,14 @@ fn server_hello(messages: &[u8], client: &Hello) -> Result<()> {
 }
 
 /// The body of the first handshake message; at least the version and the random.
-fn message(messages: &[u8], kind: u8) -> Result<&[u8]> {
+pub(super) fn message(messages: &[u8], kind: u8) -> Result<&[u8]> {
     let [found, 0, high, low, rest @ ..] = messages else { return Err("no handshake message".to_owned()) };
     let length = usize::from(u16::from_be_bytes([*high, *low]));
     let body = rest.get(..length).filter(|body| *found == kind && body.len() >= 34 && body[..2] == [3, 3]);
     body.ok_or_else(|| format!("not a handshake message of type {kind}: {messages:02x?}"))
 }
 
-fn extensions(mut fields: Fields<'_>) -> Result<Vec<(u8, &[u8])>> {
+pub(super) fn extensions(mut fields: Fields<'_>) -> Result<Vec<(u8, &[u8])>> {
     let mut found = Vec::new();
     if fields.0.is_empty() {
         return Ok(found);
@@ -149,23 +149,23 @@ fn application_data(stream: &mut Stream, mut at: usize) -> Result<()> {
     Ok(())
 }
 
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
+    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8]> {
         let (field, rest) = self.0.split_at_checked(length).ok_or("field longer than its message")?;
         self.0 = rest;
         Ok(field)
     }
 
     /// With a length of one byte.
-    fn short(&mut self) -> Result<&'a [u8]> {
+    pub(super) fn short(&mut self) -> Result<&'a [u8]> {
         let length = self.take(1)?[0];
         self.take(length.into())
     }
 
     /// With a length of two bytes.
-    fn long(&mut self) -> Result<&'a [u8]> {
+    pub(super) fn long(&mut self) -> Result<&'a [u8]> {
         let length = self.take(2)?;
         self.take(u16::from_be_bytes([length[0], length[1]]).into())
     }
