@@ -93,6 +93,12 @@ fn standard_streams_and_snap_length() {
 }
 
 #[test]
+fn sealed_packets_may_have_a_key_log() {
+    let config = check("-r - -w - --frames sealed --keylog k").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((config.output.envelope, config.output.keylog), (Envelope::Sealed, Some("k".into())));
+}
+
+#[test]
 fn what_contradicts_is_refused() {
     let cases = [
         ("", "no target"),
@@ -119,6 +125,12 @@ fn what_contradicts_is_refused() {
         ("--pid 0 --lib -", "--lib takes a file"),
         ("--pid 0 --record a -w a", "name the same file, a"),
         ("-r a -w a", "name the same file, a"),
+        ("--pid 0 -w a --keylog k", "needs -w and --frames sealed"),
+        ("--pid 0 --frames sealed --keylog k", "needs -w and --frames sealed"),
+        ("--pid 0 -w a --frames sealed --keylog a", "-w and --keylog name the same file, a"),
+        ("--pid 0 -w a --record k --frames sealed --keylog k", "--record and --keylog name the same file, k"),
+        ("-r k -w a --frames sealed --keylog k", "-r and --keylog name the same file, k"),
+        ("--pid 0 -w a --frames sealed --keylog -", "--keylog takes a file"),
     ];
     for (line, expected) in cases {
         let error = check(line).err().unwrap_or_default();

@@ -149,3 +149,106 @@ fn give_back<E>(pen: &mut Pen<'_, E>, record: Vec<u8>) {
         sealer.record = record;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::event::{How, Task};
+    use crate::flow::{Flow, FlowNames, Segment, What};
+    use crate::frame::{Encoder, Envelope, State, tls};
+
+    const SEED: Seed = [9; 32];
+    /// Ethernet, IPv4 and TCP without options.
+    const HEADERS: usize = 14 + 20 + 20;
+
+    fn flow(id: u64) -> Flow {
+        Flow {
+            id,
+            session: id,
+            local: "10.0.0.1:50001".parse().unwrap(),
+            remote: "10.0.0.2:443".parse().unwrap(),
+            local_is_client: true,
+            how: How::Fd,
+            netns: 1,
+            library: 1,
+            task: Task::default(),
+            names: FlowNames::default(),
+            other_end: None,
+        }
+    }
+
+    /// The payloads that are drawn, and the secrets with them.
+    fn draw(encoder: &mut Encoder, flow: &Flow, state: &mut State, what: What<'_>) -> Vec<(Vec<u8>, String)> {
+        let mut drawn = Vec::new();
+        let segment = Segment { at: 0, flow, state, dir: Dir::Out, what };
+        let done: Result<(), ()> = encoder.segment(segment, &mut |frame| {
+            drawn.push((frame.bytes[HEADERS..].to_vec(), frame.secrets.unwrap_or_default().to_owned()));
+            Ok(())
+        });
+        done.unwrap();
+        drawn
+    }
+
+    /// The record that a side sends under a key.
+    fn record(flow: u64, number: u64, epoch: u64, sequence: u64, kind: u8, text: &[u8]) -> Vec<u8> {
+        let place = Place { name: Name { flow, number }, side: Side::Client, epoch };
+        let mut keys = Keys::new(&SEED);
+        let mut record = Vec::new();
+        let key = keys.traffic(place);
+        push(&mut record, kind, text, |header, inner| key?.seal(sequence, header, inner));
+        record
+    }
+
+    #[test]
+    fn a_hello_drawn_again_begins_a_session_with_other_secrets() {
+        let mut encoder = Encoder::new(Envelope::Sealed, &SEED);
+        let (flows, mut states) = ([flow(1), flow(2)], [State::default(); 2]);
+        let mut secrets = std::collections::HashSet::new();
+        for round in 0..3 {
+            for (flow, state) in flows.iter().zip(&mut states) {
+                let number = round * 2 + flow.id;
+                state.dress = tls::Dress::default();
+                let first = draw(&mut encoder, flow, state, What::Data(b"first"));
+                assert_eq!(first.len(), 4);
+                assert_eq!(first.iter().filter(|(_, lines)| !lines.is_empty()).count(), 1);
+                assert_eq!(first[0].1.lines().count(), 4);
+                secrets.extend(first[0].1.lines().map(|line| line[line.len() - 64..].to_owned()));
+                assert_eq!(first[3].0, record(flow.id, number, 0, 0, 23, b"first"));
+                let second = draw(&mut encoder, flow, state, What::Data(b"second"));
+                assert_eq!(second, [(record(flow.id, number, 0, 1, 23, b"second"), String::new())]);
+            }
+        }
+        assert_eq!(secrets.len(), 3 * 2 * 4);
+    }
+
+    #[test]
+    fn a_key_is_renewed_before_it_is_used_too_often() {
+        let mut encoder = Encoder::new(Envelope::Sealed, &SEED);
+        let (flow, mut state) = (flow(5), State::default());
+        draw(&mut encoder, &flow, &mut state, What::Data(b"hello"));
+        for epoch in 0..2 {
+            let sent = (epoch + 1) * RECORDS_PER_KEY - 2;
+            state.session.as_mut().unwrap().sent = [sent; 2];
+            let last = draw(&mut encoder, &flow, &mut state, What::Data(b"last"));
+            let next = draw(&mut encoder, &flow, &mut state, What::Data(b"next"));
+            let drawn: Vec<_> = last.into_iter().chain(next).map(|(payload, _)| payload).collect();
+            let expected = [
+                record(5, 1, epoch, RECORDS_PER_KEY - 2, 23, b"last"),
+                record(5, 1, epoch, RECORDS_PER_KEY - 1, 22, &[24, 0, 0, 1, 0]),
+                record(5, 1, epoch + 1, 0, 23, b"next"),
+            ];
+            assert_eq!(drawn, expected);
+        }
+        let fin = draw(&mut encoder, &flow, &mut state, What::Fin);
+        assert_eq!(fin[0].0, record(5, 1, 2, 1, 21, &[1, 0]));
+    }
+
+    #[test]
+    fn what_cannot_be_sealed_is_not_written() {
+        let mut out = Vec::new();
+        push(&mut out, 23, b"secret", |_, _| None);
+        assert_eq!(out, [&[23, 3, 3, 0, 23][..], &[0; 23]].concat());
+    }
+}
