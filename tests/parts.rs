@@ -128,7 +128,7 @@ fn a_connection_is_known_in_every_part() {
 #[test]
 fn the_parts_together_are_the_whole() {
     let pieces: Vec<_> = (1..200).map(|n| noise(n * 37 % 5000)).collect();
-    for envelope in [Envelope::Tls, Envelope::Plain] {
+    for envelope in [Envelope::Tls, Envelope::Plain, Envelope::Sealed] {
         let (mut a, mut b) = (server(443), flow(2, "10.0.0.3:50001", "10.0.0.2:443"));
         let cuts = Cuts { bytes: Some(60_000), ..Cuts::default() };
         let parts = draw(cuts, envelope, |pen| {
@@ -239,7 +239,7 @@ fn an_end_alone_is_not_begun_again_for() {
 
 #[test]
 fn what_was_not_written_is_told_where_the_connection_goes_on() {
-    for envelope in [Envelope::Tls, Envelope::Plain] {
+    for envelope in [Envelope::Tls, Envelope::Plain, Envelope::Sealed] {
         let (mut a, mut b) = (server(443), flow(2, "10.0.0.3:50001", "10.0.0.2:443"));
         let parts = draw(Cuts::default(), envelope, |pen| {
             pen.open(&mut a);

@@ -116,7 +116,8 @@ fn apart(script: impl FnOnce(&mut Pen<'_, &mut Vec<u8>>)) -> (Vec<u8>, Vec<u8>) 
     let mut pen = Pen::new(&mut file, &names, 0, Envelope::Sealed);
     pen.writer = pen.writer.keylog(Some(KeyLog::open(&log).unwrap()));
     script(&mut pen);
-    pen.writer.finish(&names, Some(&COUNTERS)).unwrap();
+    pen.writer.count(&COUNTERS);
+    pen.writer.finish(&names).unwrap();
     (file, fs::read(log).unwrap())
 }
 

@@ -1,10 +1,10 @@
 //! Frames → pcapng blocks → parts.
 //!
-//! A capture is one part or several ([`Cuts`]), and each part is one section that opens alone: its header, an
-//! interface for each container and a description of each process (both written when they are first seen in
-//! the part), packets, before them the secrets that open them unless a key log takes those, and the statistics
-//! of each interface at the end. See draft-ietf-opsawg-pcapng. The writer composes blocks and says where parts
-//! begin and end; what becomes of them is the [`sink`]'s matter.
+//! A capture is one part or several ([`Cuts`]), and each part is one section that opens alone: its header,
+//! an interface for each container and a description of each process (both written when they are first seen
+//! in the part), packets, before them the secrets that open them unless a key log takes those, and the
+//! statistics of each interface at the end. See draft-ietf-opsawg-pcapng. The writer composes blocks and says
+//! where parts begin and end; what becomes of them is the [`sink`]'s matter.
 
 mod blocks;
 mod command;
