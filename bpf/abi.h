@@ -150,7 +150,8 @@ struct session {
 	__s32 fd; /* given by SSL_set_fd, -1 where it was not */
 	__u32 ended; /* bit set of enum close_reason: told already */
 	__u32 named; /* bit set of enum name_kind: told already */
-	__u32 reserved;
+	__u32 plain; /* not 0: what goes through it now isn't TLS (NSPR) */
+	__u64 retried; /* what is written when a call without a buffer asks to go on; 0: nothing */
 };
 
 #endif

@@ -4,7 +4,8 @@
  * thread has a small stack of them. A call and its return belong together by the user stack pointer: two
  * calls that are both alive cannot have the same one, so a repeated entry (two probes on one call), or one
  * left by longjmp(), is overwritten, and a second return finds nothing. A hooked function that does its
- * work by another (LibreSSL's SSL_read_ex calls SSL_read) is one call, the outer. */
+ * work by another (LibreSSL's SSL_read_ex calls SSL_read) is one call, the outer; also one without a buffer
+ * that writes what it has of its own (gnutls_record_uncork calls gnutls_record_send). */
 #ifndef TLSDUMP_CALL_H
 #define TLSDUMP_CALL_H
 
@@ -25,8 +26,8 @@
 struct call {
 	u64 sp; /* at the entry; 0: no call */
 	u64 ssl;
-	u64 buf;
-	u64 out; /* where the function stores the number of bytes */
+	u64 buf; /* 0: none that the program knows */
+	u64 out; /* where the function stores the number of bytes, or what else the return needs */
 	u64 at_ns;
 	u32 dir;
 	u32 sockets; /* bit set: which have been seen inside */
@@ -87,8 +88,8 @@ static __always_inline void call_enter(const struct call *call)
 			depth = i;
 			break;
 		}
-		if (outer->ssl == call->ssl && outer->dir == call->dir && outer->buf == call->buf &&
-		    outer->sp > call->sp)
+		if (outer->ssl == call->ssl && outer->dir == call->dir && outer->sp > call->sp &&
+		    (outer->buf == call->buf || !outer->buf))
 			return;
 	}
 	if (depth >= CALL_DEPTH) {

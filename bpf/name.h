@@ -7,7 +7,7 @@
 #define SSL_CTRL_SET_TLSEXT_HOSTNAME 55
 
 /* Tells, once in a session, a name of `len` bytes in the traced program; a longer one is cut. */
-static __always_inline void name_send(void *ctx, u64 ssl, u32 what, u64 name, u32 len)
+static __always_inline void name_send(void *ctx, u64 ssl, u32 what, u64 name, u64 len)
 {
 	struct session_key key = session_key(ssl);
 	struct session *s = session_get(ctx, &key);
@@ -26,7 +26,8 @@ static __always_inline void name_send(void *ctx, u64 ssl, u32 what, u64 name, u3
 	record->context.at_ns = bpf_ktime_get_ns();
 	record->what = what;
 	record->len = len;
-	if (len && !bpf_probe_read_user(scratch->name_bytes, len, (void *)name)) {
+	barrier_var(len); /* keep the bound where the verifier sees it */
+	if (len && len <= NAME_BYTES_MAX && !bpf_probe_read_user(scratch->name_bytes, len, (void *)name)) {
 		if (emit(ctx, record, sizeof(*record) + len) == 0)
 			s->context.number++;
 		else
@@ -70,27 +71,75 @@ int BPF_UPROBE(enter_control, void *ssl, int command, long arg, void *host)
 	return 0;
 }
 
-/* const char *f(ssl, int type): SSL_get_servername, as servers call it. */
+/* f(ssl, const char *host): mbedtls_ssl_set_hostname. */
 SEC("uprobe")
-int BPF_UPROBE(enter_server_name, void *ssl)
+int BPF_UPROBE(host_name, void *ssl, void *host)
+{
+	if (host && task_wanted((void *)bpf_get_current_task()))
+		name_send_string(ctx, (u64)ssl, NAME_SERVER, (u64)host);
+	return 0;
+}
+
+/* f(ssl, int type, const void *host, size_t len): gnutls_server_name_set; there is but one type. */
+SEC("uprobe")
+int BPF_UPROBE(host_name_bytes, void *ssl, int type, void *host, u64 len)
+{
+	if (host && len && task_wanted((void *)bpf_get_current_task()))
+		name_send(ctx, (u64)ssl, NAME_SERVER, (u64)host, len);
+	return 0;
+}
+
+/* const char *f(ssl, …): SSL_get_servername, as servers call it; mbedtls_ssl_get_alpn_protocol. */
+SEC("uprobe")
+int BPF_UPROBE(enter_name, void *ssl)
 {
 	return name_enter(ctx, ENTRY_SP(ctx), ssl, NULL, NULL);
 }
 
-SEC("uretprobe")
-int exit_server_name(struct pt_regs *ctx)
+static __always_inline int exit_string(struct pt_regs *ctx, u32 what)
 {
 	u64 name = PT_REGS_RC(ctx);
 	struct call call;
 
 	if (call_leave(RETURN_SP(ctx), DIR_NONE, &call) && name)
-		name_send_string(ctx, call.ssl, NAME_SERVER, name);
+		name_send_string(ctx, call.ssl, what, name);
+	return 0;
+}
+
+SEC("uretprobe")
+int exit_server_name(struct pt_regs *ctx)
+{
+	return exit_string(ctx, NAME_SERVER);
+}
+
+SEC("uretprobe")
+int exit_protocol_string(struct pt_regs *ctx)
+{
+	return exit_string(ctx, NAME_PROTOCOL);
+}
+
+/* The name is where the program said or, if not `direct`, where a pointer there leads; its length, of
+ * `len_bytes` bytes, where the program said too. */
+static __always_inline int exit_placed(struct pt_regs *ctx, u32 what, bool direct, u32 len_bytes, bool ok)
+{
+	struct call call;
+	u64 name;
+	u32 len = 0;
+
+	if (!call_leave(RETURN_SP(ctx), DIR_NONE, &call) || !ok)
+		return 0;
+	name = call.buf;
+	if (!direct && bpf_probe_read_user(&name, sizeof(name), (void *)call.buf))
+		return 0;
+	bpf_probe_read_user(&len, len_bytes, (void *)call.out);
+	if (name && len)
+		name_send(ctx, call.ssl, what, name, len);
 	return 0;
 }
 
 /* void f(ssl, const u8 **name, unsigned int *len): SSL_get0_alpn_selected. */
 SEC("uprobe")
-int BPF_UPROBE(enter_protocol, void *ssl, void *name, void *len)
+int BPF_UPROBE(enter_placed, void *ssl, void *name, void *len)
 {
 	return name_enter(ctx, ENTRY_SP(ctx), ssl, name, len);
 }
@@ -98,17 +147,47 @@ int BPF_UPROBE(enter_protocol, void *ssl, void *name, void *len)
 SEC("uretprobe")
 int exit_protocol(struct pt_regs *ctx)
 {
-	struct call call;
-	u64 name = 0;
-	u32 len = 0;
+	return exit_placed(ctx, NAME_PROTOCOL, false, 4, true);
+}
 
-	if (!call_leave(RETURN_SP(ctx), DIR_NONE, &call))
-		return 0;
-	bpf_probe_read_user(&name, sizeof(name), (void *)call.buf);
-	bpf_probe_read_user(&len, sizeof(len), (void *)call.out);
-	if (name && len)
-		name_send(ctx, call.ssl, NAME_PROTOCOL, name, len);
-	return 0;
+/* int f(ssl, char **name, unsigned short *len): 1; wolfSSL_ALPN_GetProtocol. */
+SEC("uretprobe")
+int exit_protocol_short(struct pt_regs *ctx)
+{
+	return exit_placed(ctx, NAME_PROTOCOL, false, 2, (s32)PT_REGS_RC(ctx) == 1);
+}
+
+/* int f(ssl, { u8 *name; unsigned int len; } *): 0; gnutls_alpn_get_selected_protocol. */
+SEC("uprobe")
+int BPF_UPROBE(enter_datum, void *ssl, void *datum)
+{
+	return name_enter(ctx, ENTRY_SP(ctx), ssl, datum, datum + 8);
+}
+
+SEC("uretprobe")
+int exit_protocol_datum(struct pt_regs *ctx)
+{
+	return exit_placed(ctx, NAME_PROTOCOL, false, 4, (s32)PT_REGS_RC(ctx) == 0);
+}
+
+/* int f(ssl, char name[], size_t *len, …): 0; gnutls_server_name_get. */
+SEC("uretprobe")
+int exit_server_name_copied(struct pt_regs *ctx)
+{
+	return exit_placed(ctx, NAME_SERVER, true, 4, (s32)PT_REGS_RC(ctx) == 0);
+}
+
+/* int f(ssl, state *, u8 name[], unsigned int *len, …): 0; SSL_GetNextProto. */
+SEC("uprobe")
+int BPF_UPROBE(enter_copied, void *ssl, void *state, void *name, void *len)
+{
+	return name_enter(ctx, ENTRY_SP(ctx), ssl, name, len);
+}
+
+SEC("uretprobe")
+int exit_protocol_copied(struct pt_regs *ctx)
+{
+	return exit_placed(ctx, NAME_PROTOCOL, true, 4, (s32)PT_REGS_RC(ctx) == 0);
 }
 
 #endif

@@ -15,7 +15,10 @@
 #include "sock.h"
 #include "transfer.h"
 #include "tls.h"
+#include "life.h"
+#include "nspr.h"
 #include "name.h"
+#include "packet.h"
 #include "proc.h"
 
 /* Keeps the types of records that are only built on the stack, for

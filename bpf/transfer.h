@@ -7,7 +7,7 @@ struct transfer {
 	void *ctx;
 	struct session *session;
 	struct scratch *scratch;
-	u64 buf;
+	u64 buf; /* 0: the bytes are nowhere to be read */
 	u64 len;
 	u64 offset; /* of buf[0] in the stream */
 	u64 at_ns;
@@ -64,13 +64,14 @@ static long chunk_send(u32 i, struct transfer *t)
 	return 0;
 }
 
-static __always_inline void transfer_send(struct transfer *t, bool loop)
+/* Builds what all records of the call begin with. False: the bytes are lost, and it is told. */
+static __always_inline bool transfer_begin(struct transfer *t)
 {
-	struct scratch *scratch = scratch_take();
+	struct scratch *scratch = t->buf ? scratch_take() : NULL;
 
 	if (!scratch) {
 		chunk_lost(t->len);
-		return;
+		return false;
 	}
 	t->scratch = scratch;
 	scratch->record.context = t->session->context;
@@ -79,6 +80,13 @@ static __always_inline void transfer_send(struct transfer *t, bool loop)
 	scratch->record.context.task.tid = bpf_get_current_pid_tgid();
 	scratch->record.dir = t->dir;
 	bpf_get_current_comm(scratch->record.context.task.comm, COMM_BYTES);
+	return true;
+}
+
+static __always_inline void transfer_send(struct transfer *t, bool loop)
+{
+	if (!transfer_begin(t))
+		return;
 	if (loop) {
 		bpf_loop((t->len + CHUNK_BYTES - 1) / CHUNK_BYTES, chunk_send, t, 0);
 	} else {
@@ -90,7 +98,18 @@ static __always_inline void transfer_send(struct transfer *t, bool loop)
 		if (t->len > most)
 			chunk_lost(t->len - most);
 	}
-	scratch_give(scratch);
+	scratch_give(t->scratch);
+}
+
+/* Of bytes that are one TLS record. */
+static __always_inline void transfer_send_record(struct transfer *t)
+{
+	if (!transfer_begin(t))
+		return;
+	chunk_send(0, t);
+	if (t->len > CHUNK_BYTES)
+		chunk_lost(t->len - CHUNK_BYTES);
+	scratch_give(t->scratch);
 }
 
 #endif

@@ -9,7 +9,7 @@ use super::table::{self, Hook, Library, TABLE};
 /// What a file turned out to be.
 #[derive(Debug)]
 pub struct Recognised {
-    /// The row of the table.
+    /// The first row of the table that fits.
     pub library: &'static Library,
     /// File offsets to be probed, each once for each call shape, in order.
     pub hooks: Vec<(Hook, u64)>,
@@ -77,12 +77,14 @@ fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
     let functions = elf.functions(&names)?;
     let defined =
         |wanted: &str| functions.iter().any(|f| names.get(f.name).is_some_and(|name| *name == wanted));
-    let Some(library) = TABLE.iter().find(|library| library.needed().all(defined)) else {
+    // A file can hold several libraries.
+    let fitting: Vec<_> = TABLE.iter().filter(|library| library.needed().all(defined)).collect();
+    let Some(&library) = fitting.first() else {
         return Err(unfit(defined));
     };
     Ok(Recognised {
         library,
-        hooks: hooks(library, &names, &functions),
+        hooks: hooks(&fitting, &names, &functions),
         // What follows is for people. A library is probed also when it can't be told.
         build_id: elf.build_id().unwrap_or_default(),
         version: version(elf, library),
@@ -90,11 +92,11 @@ fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
     })
 }
 
-fn hooks(library: &Library, names: &[&str], functions: &[Function]) -> Vec<(Hook, u64)> {
+fn hooks(libraries: &[&Library], names: &[&str], functions: &[Function]) -> Vec<(Hook, u64)> {
     let hook_of = |function: &Function| {
         let name = names.get(function.name)?;
-        let symbol = library.symbols.iter().find(|symbol| symbol.name == *name)?;
-        Some((symbol.hook, function.offset))
+        let mut symbols = libraries.iter().flat_map(|library| library.symbols);
+        Some((symbols.find(|symbol| symbol.name == *name)?.hook, function.offset))
     };
     let mut hooks: Vec<_> = functions.iter().filter_map(hook_of).collect();
     // Two names can stand for one place.

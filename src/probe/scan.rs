@@ -44,7 +44,7 @@ pub struct Found {
     pub path: PathBuf,
     /// The inode.
     pub id: FileId,
-    /// The row of the table.
+    /// The first row of the table that fits.
     pub library: &'static Library,
     /// File offsets to be probed, each once for each call shape, in order.
     pub hooks: Vec<(Hook, u64)>,

@@ -33,6 +33,63 @@ pub enum Hook {
     ServerName,
     /// `void f(session, const unsigned char **name, unsigned int *length)`: the protocol agreed on.
     Protocol,
+    /// `ssize_t f(session, const buffer, …)`: returns the number of bytes written, or a negative number.
+    WriteLong,
+    /// `ssize_t f(session, buffer, …)`: returns the number of bytes read, or a negative number.
+    ReadLong,
+    /// `f(session, const buffer, size_t length)`: writes all, unless it returns a negative number.
+    WriteAll,
+    /// `int f(session, const buffer, size_t length, uint64_t flags, size_t *written)`: returns 1 when bytes
+    /// were written.
+    WriteExFlags,
+    /// `ssize_t f(session, …)`: returns the number of bytes written, which are in no buffer of the program:
+    /// they are told as lost.
+    WriteUnseen,
+    /// `f(session, …)`: writes bytes that were written to the session before, by other functions of the
+    /// table.
+    Flush,
+    /// `int f(session *, unsigned int flags)`: returns 0 for a new session; flag 1 for a server, 2 for a
+    /// client.
+    NewOut,
+    /// `f(session)`: a new session from here on.
+    Renew,
+    /// `f(session, void *)`: the session uses this file descriptor, if it is one.
+    SetPointer,
+    /// `f(session, const char *)`: the host asked for.
+    HostName,
+    /// `f(session, int type, const void *name, size_t length)`: the host asked for.
+    HostNameBytes,
+    /// `int f(session, char name[], size_t *length, …)`: returns 0 and the host asked for.
+    ServerNameCopied,
+    /// `const char *f(session)`: returns the protocol agreed on.
+    ProtocolString,
+    /// `int f(session, struct { unsigned char *name; unsigned int length; } *)`: returns 0 and the protocol
+    /// agreed on.
+    ProtocolDatum,
+    /// `int f(session, char **name, unsigned short *length)`: returns 1 and the protocol agreed on.
+    ProtocolShort,
+    /// `int f(session, state *, char name[], unsigned int *length, …)`: returns 0 and the protocol agreed on.
+    ProtocolCopied,
+    /// `ssize_t f(session, packet *)`: returns the number of bytes read, which are in a packet.
+    PacketRead,
+    /// `void f(packet, struct { unsigned char *bytes; unsigned int length; } *, …)`: where the bytes are.
+    PacketGet,
+    /// `void f(packet)`: the packet is gone.
+    PacketFree,
+    /// `PRInt32 f(descriptor, const buffer, PRInt32 length, …)`, of sessions and of files.
+    NsprWrite,
+    /// `PRInt32 f(descriptor, …)`: the same, of bytes in several buffers, which are told as lost.
+    NsprWriteUnseen,
+    /// `PRInt32 f(descriptor, buffer, PRInt32 size)`, of sessions and of files.
+    NsprRead,
+    /// `PRInt32 f(descriptor, buffer, PRInt32 size, PRIntn flags, …)`, the same.
+    NsprRecv,
+    /// `f(descriptor)`, the same.
+    NsprClose,
+    /// `f(descriptor, PRBool)`: this side is the server, or the client.
+    NsprRole,
+    /// `f(descriptor, PRInt32 option, PRIntn)`: changes an option, among them the role.
+    NsprOption,
 }
 
 /// One function of a library.
@@ -93,6 +150,110 @@ const SSL_SYMBOLS: &[Symbol] = &[
     optional("SSL_ctrl", Hook::Control),
     optional("SSL_get_servername", Hook::ServerName),
     optional("SSL_get0_alpn_selected", Hook::Protocol),
+    optional("SSL_read_early_data", Hook::ReadEx),
+    optional("SSL_write_early_data", Hook::WriteEx),
+    optional("SSL_write_ex2", Hook::WriteExFlags),
+    optional("SSL_sendfile", Hook::WriteUnseen),
+];
+
+/// The functions of GnuTLS's interface. `gnutls_record_send_file` calls `gnutls_record_send` with what it has
+/// read of the file.
+const GNUTLS_SYMBOLS: &[Symbol] = &[
+    required("gnutls_record_recv", Hook::ReadLong),
+    required("gnutls_record_send", Hook::WriteLong),
+    optional("gnutls_record_send2", Hook::WriteLong),
+    optional("gnutls_record_send_range", Hook::WriteLong),
+    optional("gnutls_record_send_early_data", Hook::WriteAll),
+    optional("gnutls_record_uncork", Hook::Flush),
+    optional("gnutls_record_recv_seq", Hook::ReadLong),
+    optional("gnutls_record_recv_early_data", Hook::ReadLong),
+    optional("gnutls_record_recv_packet", Hook::PacketRead),
+    optional("gnutls_packet_get", Hook::PacketGet),
+    optional("gnutls_packet_deinit", Hook::PacketFree),
+    optional("gnutls_init", Hook::NewOut),
+    optional("gnutls_deinit", Hook::Free),
+    optional("gnutls_bye", Hook::Shutdown),
+    optional("gnutls_transport_set_int2", Hook::SetFd),
+    optional("gnutls_transport_set_ptr", Hook::SetPointer),
+    optional("gnutls_transport_set_ptr2", Hook::SetPointer),
+    optional("gnutls_server_name_set", Hook::HostNameBytes),
+    optional("gnutls_server_name_get", Hook::ServerNameCopied),
+    optional("gnutls_alpn_get_selected_protocol", Hook::ProtocolDatum),
+];
+
+/// The functions of mbedTLS's interface. A step of the handshake tells which side it is.
+const MBEDTLS_SYMBOLS: &[Symbol] = &[
+    required("mbedtls_ssl_read", Hook::ReadInt),
+    required("mbedtls_ssl_write", Hook::WriteInt),
+    optional("mbedtls_ssl_read_early_data", Hook::ReadInt),
+    optional("mbedtls_ssl_write_early_data", Hook::WriteInt),
+    optional("mbedtls_ssl_init", Hook::Renew),
+    optional("mbedtls_ssl_session_reset", Hook::Renew),
+    optional("mbedtls_ssl_free", Hook::Free),
+    optional("mbedtls_ssl_close_notify", Hook::Shutdown),
+    optional("mbedtls_ssl_handshake_client_step", Hook::RoleClient),
+    optional("mbedtls_ssl_handshake_server_step", Hook::RoleServer),
+    optional("mbedtls_ssl_set_hostname", Hook::HostName),
+    optional("mbedtls_ssl_get_alpn_protocol", Hook::ProtocolString),
+];
+
+/// The functions of wolfSSL's interface. `wolfSSL_peek` is left out as `SSL_peek` is; `wolfSSL_writev` calls
+/// `wolfSSL_write`.
+const WOLFSSL_SYMBOLS: &[Symbol] = &[
+    required("wolfSSL_read", Hook::ReadInt),
+    required("wolfSSL_write", Hook::WriteInt),
+    optional("wolfSSL_recv", Hook::ReadInt),
+    optional("wolfSSL_send", Hook::WriteInt),
+    optional("wolfSSL_set_fd", Hook::SetFd),
+    optional("wolfSSL_set_read_fd", Hook::SetFd),
+    optional("wolfSSL_set_write_fd", Hook::SetFd),
+    optional("wolfSSL_new", Hook::New),
+    optional("wolfSSL_free", Hook::Free),
+    optional("wolfSSL_shutdown", Hook::Shutdown),
+    optional("wolfSSL_connect", Hook::RoleClient),
+    optional("wolfSSL_accept", Hook::RoleServer),
+    optional("wolfSSL_set_connect_state", Hook::RoleClient),
+    optional("wolfSSL_set_accept_state", Hook::RoleServer),
+    optional("wolfSSL_UseSNI", Hook::HostNameBytes),
+    optional("wolfSSL_set_tlsext_host_name", Hook::HostName),
+    optional("wolfSSL_get_servername", Hook::ServerName),
+    optional("wolfSSL_ALPN_GetProtocol", Hook::ProtocolShort),
+    optional("wolfSSL_get0_alpn_selected", Hook::Protocol),
+];
+
+/// The functions of s2n's interface. `s2n_sendv` is left out: `s2n_send` calls it with other buffers.
+const S2N_SYMBOLS: &[Symbol] = &[
+    required("s2n_recv", Hook::ReadLong),
+    required("s2n_send", Hook::WriteLong),
+    optional("s2n_connection_new", Hook::New),
+    optional("s2n_connection_wipe", Hook::Renew),
+    optional("s2n_connection_free", Hook::Free),
+    optional("s2n_shutdown", Hook::Shutdown),
+    optional("s2n_connection_set_fd", Hook::SetFd),
+    optional("s2n_connection_set_read_fd", Hook::SetFd),
+    optional("s2n_connection_set_write_fd", Hook::SetFd),
+    optional("s2n_set_server_name", Hook::HostName),
+    optional("s2n_get_server_name", Hook::ServerName),
+    optional("s2n_get_application_protocol", Hook::ProtocolString),
+];
+
+/// The functions of NSS's interface that tell which of NSPR's descriptors are sessions, and of what kind.
+const NSS_SYMBOLS: &[Symbol] = &[
+    required("SSL_ImportFD", Hook::New),
+    optional("SSL_ResetHandshake", Hook::NsprRole),
+    optional("SSL_OptionSet", Hook::NsprOption),
+    optional("SSL_SetURL", Hook::HostName),
+    optional("SSL_GetNextProto", Hook::ProtocolCopied),
+];
+
+/// The functions of NSPR through which sessions of NSS are read and written, as files are.
+const NSPR_SYMBOLS: &[Symbol] = &[
+    required("PR_Read", Hook::NsprRead),
+    required("PR_Write", Hook::NsprWrite),
+    optional("PR_Recv", Hook::NsprRecv),
+    optional("PR_Send", Hook::NsprWrite),
+    optional("PR_Writev", Hook::NsprWriteUnseen),
+    optional("PR_Close", Hook::NsprClose),
 ];
 
 const SSL_FILES: &[&str] = &["libssl*.so*", "libnode.so*", "node", "nodejs"];
@@ -122,6 +283,55 @@ pub static TABLE: &[Library] = &[
             ("OPENSSL_1_1_1", "OpenSSL 1.1.1"),
             ("OPENSSL_1_1_0", "OpenSSL 1.1.0"),
         ],
+    },
+    Library {
+        name: "GnuTLS",
+        files: &["libgnutls.so*"],
+        marks: &["gnutls_handshake"],
+        symbols: GNUTLS_SYMBOLS,
+        version_texts: &[],
+        version_nodes: &[],
+    },
+    Library {
+        name: "NSS",
+        files: &["libssl3*.so*", "libnss3*.so*"],
+        marks: &["SSL_ForceHandshake"],
+        symbols: NSS_SYMBOLS,
+        version_texts: &[],
+        version_nodes: &[],
+    },
+    Library {
+        // Firefox has it and NSS in one file.
+        name: "NSPR",
+        files: &["libnspr4*.so*", "libnss3*.so*"],
+        marks: &["PR_PushIOLayer"],
+        symbols: NSPR_SYMBOLS,
+        version_texts: &[],
+        version_nodes: &[],
+    },
+    Library {
+        name: "mbedTLS",
+        files: &["libmbedtls*.so*"],
+        marks: &["mbedtls_ssl_handshake"],
+        symbols: MBEDTLS_SYMBOLS,
+        version_texts: &["mbed TLS ", "Mbed TLS "],
+        version_nodes: &[],
+    },
+    Library {
+        name: "wolfSSL",
+        files: &["libwolfssl*.so*"],
+        marks: &["wolfSSL_negotiate"],
+        symbols: WOLFSSL_SYMBOLS,
+        version_texts: &[],
+        version_nodes: &[],
+    },
+    Library {
+        name: "s2n",
+        files: &["libs2n*.so*"],
+        marks: &["s2n_negotiate"],
+        symbols: S2N_SYMBOLS,
+        version_texts: &[],
+        version_nodes: &[],
     },
 ];
 
@@ -222,10 +432,13 @@ mod tests {
     }
 
     #[test]
-    fn both_directions_are_required_of_every_row() {
-        for library in TABLE {
-            let needed: Vec<_> = library.needed().collect();
-            assert!(needed.contains(&"SSL_read") && needed.contains(&"SSL_write"), "{}", library.name);
+    fn both_directions_are_required_of_every_row_but_that_of_nss() {
+        for library in TABLE.iter().filter(|library| library.name != "NSS") {
+            let required = |ending: &[&str]| {
+                library.symbols.iter().any(|s| s.required && ending.iter().any(|end| s.name.ends_with(end)))
+            };
+            let both = required(&["_read", "_recv", "_Read"]) && required(&["_write", "_send", "_Write"]);
+            assert!(both, "{}", library.name);
         }
     }
 }

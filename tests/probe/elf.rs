@@ -53,7 +53,8 @@ fn our_own_namespace_has_openssl_with_every_hook() {
         println!("SKIP: no readelf to compare with");
         return;
     };
-    let mut expected: Vec<_> = found.library.symbols.iter().map(|s| (s.hook, offsets[s.name])).collect();
+    let symbols = found.library.symbols.iter();
+    let mut expected: Vec<_> = symbols.filter_map(|s| Some((s.hook, *offsets.get(s.name)?))).collect();
     expected.sort_unstable();
     assert_eq!(found.hooks, expected);
     let setters = found.hooks.iter().filter(|(hook, _)| *hook == Hook::SetFd);
@@ -69,7 +70,7 @@ fn a_library_of_any_name_is_taken_when_the_user_names_it() {
     scanner.library(&odd).unwrap();
     let plan = scanner.take();
     assert_eq!(plan.found.len(), 1);
-    assert_eq!((plan.found[0].path.as_path(), plan.found[0].hooks.len()), (odd.as_path(), 17));
+    assert_eq!((plan.found[0].path.as_path(), plan.found[0].hooks.len()), (odd.as_path(), 20));
 }
 
 #[test]
@@ -91,7 +92,8 @@ fn what_is_no_library_is_refused_with_the_reason() {
     File::options().write(true).open(&sparse).unwrap().set_len(10 << 30).unwrap();
     let fifo = dir.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let unknown = "no functions of a known TLS library in it (BoringSSL, OpenSSL)";
+    let unknown = "no functions of a known TLS library in it (BoringSSL, OpenSSL, GnuTLS, NSS, NSPR, \
+                   mbedTLS, wolfSSL, s2n)";
     for (path, why) in [
         (write("empty", b""), "not an ELF file"),
         (write("script", &b"GROUP ( libssl.so.3 libcrypto.so.3 )\n".repeat(3)), "not an ELF file"),

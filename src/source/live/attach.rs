@@ -30,36 +30,81 @@ fn programs<'p, 'obj>(
     hook: Hook,
     plan: &Plan,
 ) -> Vec<(&'p ProgramMut<'obj>, Side)> {
+    let returning = at_return(progs, hook, plan).map(|program| (program, Side::Return));
+    returning.into_iter().chain(at_entry(progs, hook).map(|program| (program, Side::Entry))).collect()
+}
+
+fn at_return<'p, 'obj>(
+    progs: &'p TlsdumpProgs<'obj>,
+    hook: Hook,
+    plan: &Plan,
+) -> Option<&'p ProgramMut<'obj>> {
     let pick = |looped, unrolled| if plan.bpf_loop { looped } else { unrolled };
-    match hook {
-        Hook::WriteInt => vec![
-            (pick(&progs.exit_write_int, &progs.exit_write_int_unrolled), Side::Return),
-            (&progs.enter_write_int, Side::Entry),
-        ],
-        Hook::ReadInt => vec![
-            (pick(&progs.exit_read_int, &progs.exit_read_int_unrolled), Side::Return),
-            (&progs.enter_read_int, Side::Entry),
-        ],
-        Hook::WriteEx => vec![
-            (pick(&progs.exit_write_out, &progs.exit_write_out_unrolled), Side::Return),
-            (&progs.enter_write_out, Side::Entry),
-        ],
-        Hook::ReadEx => vec![
-            (pick(&progs.exit_read_out, &progs.exit_read_out_unrolled), Side::Return),
-            (&progs.enter_read_out, Side::Entry),
-        ],
-        Hook::New => vec![(&progs.new_session, Side::Return)],
-        Hook::Free => vec![(&progs.free_session, Side::Entry)],
-        Hook::Shutdown => vec![(&progs.shutdown_session, Side::Entry)],
-        Hook::SetFd => vec![(&progs.set_fd, Side::Entry)],
-        Hook::RoleClient => vec![(&progs.role_client, Side::Entry)],
-        Hook::RoleServer => vec![(&progs.role_server, Side::Entry)],
-        Hook::Control => vec![(&progs.enter_control, Side::Entry)],
-        Hook::ServerName => {
-            vec![(&progs.exit_server_name, Side::Return), (&progs.enter_server_name, Side::Entry)]
+    Some(match hook {
+        Hook::WriteInt | Hook::NsprWrite | Hook::NsprWriteUnseen => {
+            pick(&progs.exit_write_int, &progs.exit_write_int_unrolled)
         }
-        Hook::Protocol => vec![(&progs.exit_protocol, Side::Return), (&progs.enter_protocol, Side::Entry)],
-    }
+        Hook::ReadInt | Hook::NsprRead | Hook::NsprRecv => {
+            pick(&progs.exit_read_int, &progs.exit_read_int_unrolled)
+        }
+        Hook::WriteEx | Hook::WriteExFlags => pick(&progs.exit_write_out, &progs.exit_write_out_unrolled),
+        Hook::ReadEx => pick(&progs.exit_read_out, &progs.exit_read_out_unrolled),
+        Hook::WriteLong | Hook::WriteAll | Hook::WriteUnseen => {
+            pick(&progs.exit_write_long, &progs.exit_write_long_unrolled)
+        }
+        Hook::ReadLong => pick(&progs.exit_read_long, &progs.exit_read_long_unrolled),
+        Hook::Flush => &progs.exit_flush,
+        Hook::New => &progs.new_session,
+        Hook::NewOut => &progs.exit_new_out,
+        Hook::ServerName => &progs.exit_server_name,
+        Hook::ServerNameCopied => &progs.exit_server_name_copied,
+        Hook::Protocol => &progs.exit_protocol,
+        Hook::ProtocolString => &progs.exit_protocol_string,
+        Hook::ProtocolDatum => &progs.exit_protocol_datum,
+        Hook::ProtocolShort => &progs.exit_protocol_short,
+        Hook::ProtocolCopied => &progs.exit_protocol_copied,
+        Hook::PacketRead => &progs.exit_packet_read,
+        Hook::PacketGet => &progs.exit_packet_get,
+        _ => return None,
+    })
+}
+
+fn at_entry<'p, 'obj>(progs: &'p TlsdumpProgs<'obj>, hook: Hook) -> Option<&'p ProgramMut<'obj>> {
+    Some(match hook {
+        Hook::WriteInt | Hook::WriteLong => &progs.enter_write_int,
+        Hook::ReadInt | Hook::ReadLong => &progs.enter_read_int,
+        Hook::WriteEx => &progs.enter_write_out,
+        Hook::WriteExFlags => &progs.enter_write_out_flags,
+        Hook::ReadEx => &progs.enter_read_out,
+        Hook::WriteAll => &progs.enter_write_all,
+        Hook::WriteUnseen | Hook::Flush => &progs.enter_write_unseen,
+        Hook::New => return None,
+        Hook::NewOut => &progs.enter_new_out,
+        Hook::Renew => &progs.renew_session,
+        Hook::Free => &progs.free_session,
+        Hook::Shutdown => &progs.shutdown_session,
+        Hook::SetFd => &progs.set_fd,
+        Hook::SetPointer => &progs.set_pointer,
+        Hook::RoleClient => &progs.role_client,
+        Hook::RoleServer => &progs.role_server,
+        Hook::Control => &progs.enter_control,
+        Hook::HostName => &progs.host_name,
+        Hook::HostNameBytes => &progs.host_name_bytes,
+        Hook::ServerName | Hook::ProtocolString => &progs.enter_name,
+        Hook::Protocol | Hook::ProtocolShort | Hook::ServerNameCopied => &progs.enter_placed,
+        Hook::ProtocolDatum => &progs.enter_datum,
+        Hook::ProtocolCopied => &progs.enter_copied,
+        Hook::PacketRead => &progs.enter_packet_read,
+        Hook::PacketGet => &progs.enter_packet_get,
+        Hook::PacketFree => &progs.packet_free,
+        Hook::NsprWrite => &progs.enter_write_nspr,
+        Hook::NsprWriteUnseen => &progs.enter_write_nspr_unseen,
+        Hook::NsprRead => &progs.enter_read_nspr,
+        Hook::NsprRecv => &progs.enter_recv_nspr,
+        Hook::NsprClose => &progs.close_nspr,
+        Hook::NsprRole => &progs.role_nspr,
+        Hook::NsprOption => &progs.option_nspr,
+    })
 }
 
 /// Attaches to every function of one library or program. The links hold the file's inode, so that the open

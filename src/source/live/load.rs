@@ -137,10 +137,14 @@ fn choose_programs(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan) {
         (&mut p.exit_read_int, true),
         (&mut p.exit_write_out, true),
         (&mut p.exit_read_out, true),
+        (&mut p.exit_write_long, true),
+        (&mut p.exit_read_long, true),
         (&mut p.exit_write_int_unrolled, false),
         (&mut p.exit_read_int_unrolled, false),
         (&mut p.exit_write_out_unrolled, false),
         (&mut p.exit_read_out_unrolled, false),
+        (&mut p.exit_write_long_unrolled, false),
+        (&mut p.exit_read_long_unrolled, false),
     ] {
         program.set_autoload(needs_loop == plan.bpf_loop);
     }
