@@ -11,13 +11,15 @@
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
 
-/* Fills the addresses from a connected TCP socket; false for any other. */
+/* Fills the addresses from a connected TCP socket; false for any other, and for one that is closed on both
+ * sides and has given up its port, though what was received can still be read. */
 static __always_inline bool conn_fill(struct conn_info *conn, struct sock *sk)
 {
 	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	u16 remote_port = BPF_CORE_READ(sk, __sk_common.skc_dport);
+	u16 local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
 
-	if (BPF_CORE_READ_BITFIELD_PROBED(sk, sk_protocol) != IPPROTO_TCP || remote_port == 0)
+	if (BPF_CORE_READ_BITFIELD_PROBED(sk, sk_protocol) != IPPROTO_TCP || !remote_port || !local_port)
 		return false;
 	if (family == AF_INET) {
 		__builtin_memset(conn->local, 0, sizeof(conn->local));
@@ -32,7 +34,7 @@ static __always_inline bool conn_fill(struct conn_info *conn, struct sock *sk)
 	} else {
 		return false;
 	}
-	conn->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	conn->local_port = local_port;
 	conn->remote_port = __builtin_bswap16(remote_port);
 	conn->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	return true;
