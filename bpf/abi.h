@@ -150,7 +150,7 @@ struct session {
 	__s32 fd; /* given by SSL_set_fd, -1 where it was not */
 	__u32 ended; /* bit set of enum close_reason: told already */
 	__u32 named; /* bit set of enum name_kind: told already */
-	__u32 plain; /* not 0: what goes through it now isn't TLS (NSPR) */
+	__u32 gone; /* not 0: nothing is left of it, so what is at its place now is another */
 	__u64 retried; /* what is written when a call without a buffer asks to go on; 0: nothing */
 };
 

@@ -126,6 +126,23 @@ int BPF_UPROBE(free_session, void *ssl)
 	return tls_end(ctx, ssl, CLOSE_FREE);
 }
 
+/* void f(ssl), after which nobody has it. */
+SEC("uprobe")
+int BPF_UPROBE(close_session, void *ssl)
+{
+	struct session_key key = session_key((u64)ssl);
+	struct session *s;
+
+	if (!task_wanted((void *)bpf_get_current_task()))
+		return 0;
+	s = session_find(&key);
+	if (!s)
+		return 0;
+	session_tell_end(ctx, s, CLOSE_FREE);
+	s->gone = 1;
+	return 0;
+}
+
 SEC("uprobe")
 int BPF_UPROBE(shutdown_session, void *ssl)
 {

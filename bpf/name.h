@@ -177,13 +177,6 @@ int exit_server_name_copied(struct pt_regs *ctx)
 	return exit_placed(ctx, NAME_SERVER, true, 4, (s32)PT_REGS_RC(ctx) == 0);
 }
 
-/* int f(ssl, state *, u8 name[], unsigned int *len, …): 0; SSL_GetNextProto. */
-SEC("uprobe")
-int BPF_UPROBE(enter_copied, void *ssl, void *state, void *name, void *len)
-{
-	return name_enter(ctx, ENTRY_SP(ctx), ssl, name, len);
-}
-
 SEC("uretprobe")
 int exit_protocol_copied(struct pt_regs *ctx)
 {

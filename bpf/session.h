@@ -84,7 +84,7 @@ static __always_inline struct session *session_find(const struct session_key *ke
 	struct session *s = bpf_map_lookup_elem(&sessions, key);
 
 	/* The process id may have been used again. */
-	if (s && s->context.task.start_ns != BPF_CORE_READ(task, group_leader, start_time))
+	if (s && (s->gone || s->context.task.start_ns != BPF_CORE_READ(task, group_leader, start_time)))
 		return NULL;
 	return s;
 }
@@ -134,8 +134,10 @@ static __always_inline struct session *session_before_fork(const struct session_
 		before.pid = *pid;
 		s = bpf_map_lookup_elem(&sessions, &before);
 		/* One made later is not what was copied: the place, or the process id, was used again. */
+		if (s && !s->gone && session_made(s->context.session) < (begun & SESSION_TIME))
+			return s;
 		if (s)
-			return session_made(s->context.session) < (begun & SESSION_TIME) ? s : NULL;
+			return NULL;
 	}
 	return NULL;
 }

@@ -16,9 +16,9 @@
 #include "transfer.h"
 #include "tls.h"
 #include "life.h"
-#include "nspr.h"
 #include "name.h"
 #include "packet.h"
+#include "nss.h"
 #include "proc.h"
 
 /* Keeps the types of records that are only built on the stack, for

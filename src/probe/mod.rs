@@ -8,6 +8,7 @@
 pub mod elf;
 mod layers;
 mod maps;
+mod nss;
 pub mod recognise;
 pub mod scan;
 pub mod table;

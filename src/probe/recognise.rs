@@ -4,7 +4,8 @@ use std::fmt;
 use std::fs::File;
 
 use super::elf::{Elf, ElfError, Function};
-use super::table::{self, Hook, Library, TABLE};
+use super::nss;
+use super::table::{self, Hook, Library, TABLE, Unnamed};
 
 /// What a file turned out to be.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub enum Unfit {
         /// One that it lacks.
         lacks: &'static str,
     },
+    /// The functions of this library that have no name weren't found.
+    Unnamed(&'static str),
 }
 
 impl fmt::Display for Unfit {
@@ -47,6 +50,9 @@ impl fmt::Display for Unfit {
             }
             Self::Lookalike { has, lacks } => {
                 write!(f, "has {has} but not {lacks}: not a known TLS library")
+            }
+            Self::Unnamed(library) => {
+                write!(f, "the functions by which {library} reads and writes are not to be found in it")
             }
         }
     }
@@ -82,9 +88,19 @@ fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
     let Some(&library) = fitting.first() else {
         return Err(unfit(defined));
     };
+    let mut hooks = hooks(&fitting, &names, &functions);
+    for library in fitting {
+        match library.unnamed {
+            Some(Unnamed::Nss) => hooks.extend(nss::hooks(elf)?.ok_or(Unfit::Unnamed(library.name))?),
+            None => {}
+        }
+    }
+    // Two names can stand for one place.
+    hooks.sort_unstable();
+    hooks.dedup();
     Ok(Recognised {
         library,
-        hooks: hooks(&fitting, &names, &functions),
+        hooks,
         // What follows is for people. A library is probed also when it can't be told.
         build_id: elf.build_id().unwrap_or_default(),
         version: version(elf, library),
@@ -98,11 +114,7 @@ fn hooks(libraries: &[&Library], names: &[&str], functions: &[Function]) -> Vec<
         let mut symbols = libraries.iter().flat_map(|library| library.symbols);
         Some((symbols.find(|symbol| symbol.name == *name)?.hook, function.offset))
     };
-    let mut hooks: Vec<_> = functions.iter().filter_map(hook_of).collect();
-    // Two names can stand for one place.
-    hooks.sort_unstable();
-    hooks.dedup();
-    hooks
+    functions.iter().filter_map(hook_of).collect()
 }
 
 /// Says what is missing of the row that is nearest to fit.

@@ -68,28 +68,30 @@ pub enum Hook {
     ProtocolDatum,
     /// `int f(session, char **name, unsigned short *length)`: returns 1 and the protocol agreed on.
     ProtocolShort,
-    /// `int f(session, state *, char name[], unsigned int *length, …)`: returns 0 and the protocol agreed on.
-    ProtocolCopied,
     /// `ssize_t f(session, packet *)`: returns the number of bytes read, which are in a packet.
     PacketRead,
     /// `void f(packet, struct { unsigned char *bytes; unsigned int length; } *, …)`: where the bytes are.
     PacketGet,
     /// `void f(packet)`: the packet is gone.
     PacketFree,
-    /// `PRInt32 f(descriptor, const buffer, PRInt32 length, …)`, of sessions and of files.
-    NsprWrite,
-    /// `PRInt32 f(descriptor, …)`: the same, of bytes in several buffers, which are told as lost.
-    NsprWriteUnseen,
-    /// `PRInt32 f(descriptor, buffer, PRInt32 size)`, of sessions and of files.
-    NsprRead,
-    /// `PRInt32 f(descriptor, buffer, PRInt32 size, PRIntn flags, …)`, the same.
-    NsprRecv,
-    /// `f(descriptor)`, the same.
-    NsprClose,
-    /// `f(descriptor, PRBool)`: this side is the server, or the client.
-    NsprRole,
-    /// `f(descriptor, PRInt32 option, PRIntn)`: changes an option, among them the role.
-    NsprOption,
+    /// `f(session)`: the session ends, and nobody refers to it any more.
+    Close,
+    /// `int f(session, buffer, int size, int flags)`: the same as [`Self::ReadInt`], but with flag 2 it only
+    /// looks.
+    ReadIntFlags,
+    /// `descriptor f(…)` of NSS: returns a descriptor with a new session, or NULL.
+    NssImport,
+    /// `f(session, PRShutdownHow)` of NSS: this side will write no more, unless the second is 0.
+    NssShutdown,
+    /// `f(descriptor, PRBool)` of NSS: this side is the server, or the client.
+    NssReset,
+    /// `f(descriptor, PRInt32 option, PRIntn)` of NSS: options 5 and 6 tell the side.
+    NssOption,
+    /// `f(descriptor, const char *)` of NSS: the host asked for.
+    NssHostName,
+    /// `int f(descriptor, state *, char name[], unsigned int *length, …)` of NSS: returns 0 and the protocol
+    /// agreed on.
+    NssProtocol,
 }
 
 /// One function of a library.
@@ -101,6 +103,13 @@ pub struct Symbol {
     pub hook: Hook,
     /// Whether a file without it is not this library at all.
     pub required: bool,
+}
+
+/// Functions that have no name in the file: how they are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unnamed {
+    /// By NSS's table of what a session does: see [`super::nss`].
+    Nss,
 }
 
 /// One TLS library.
@@ -116,6 +125,8 @@ pub struct Library {
     pub marks: &'static [&'static str],
     /// The functions that are hooked.
     pub symbols: &'static [Symbol],
+    /// Further functions, without which the file can't be probed.
+    pub unnamed: Option<Unnamed>,
     /// Texts with a version number that the library has among its constants, up to the number.
     pub version_texts: &'static [&'static str],
     /// Beginnings of symbol version names and what they tell, the newest first. Used where there is no text.
@@ -171,7 +182,7 @@ const GNUTLS_SYMBOLS: &[Symbol] = &[
     optional("gnutls_packet_get", Hook::PacketGet),
     optional("gnutls_packet_deinit", Hook::PacketFree),
     optional("gnutls_init", Hook::NewOut),
-    optional("gnutls_deinit", Hook::Free),
+    optional("gnutls_deinit", Hook::Close),
     optional("gnutls_bye", Hook::Shutdown),
     optional("gnutls_transport_set_int2", Hook::SetFd),
     optional("gnutls_transport_set_ptr", Hook::SetPointer),
@@ -189,7 +200,7 @@ const MBEDTLS_SYMBOLS: &[Symbol] = &[
     optional("mbedtls_ssl_write_early_data", Hook::WriteInt),
     optional("mbedtls_ssl_init", Hook::Renew),
     optional("mbedtls_ssl_session_reset", Hook::Renew),
-    optional("mbedtls_ssl_free", Hook::Free),
+    optional("mbedtls_ssl_free", Hook::Close),
     optional("mbedtls_ssl_close_notify", Hook::Shutdown),
     optional("mbedtls_ssl_handshake_client_step", Hook::RoleClient),
     optional("mbedtls_ssl_handshake_server_step", Hook::RoleServer),
@@ -227,7 +238,7 @@ const S2N_SYMBOLS: &[Symbol] = &[
     required("s2n_send", Hook::WriteLong),
     optional("s2n_connection_new", Hook::New),
     optional("s2n_connection_wipe", Hook::Renew),
-    optional("s2n_connection_free", Hook::Free),
+    optional("s2n_connection_free", Hook::Close),
     optional("s2n_shutdown", Hook::Shutdown),
     optional("s2n_connection_set_fd", Hook::SetFd),
     optional("s2n_connection_set_read_fd", Hook::SetFd),
@@ -237,23 +248,13 @@ const S2N_SYMBOLS: &[Symbol] = &[
     optional("s2n_get_application_protocol", Hook::ProtocolString),
 ];
 
-/// The functions of NSS's interface that tell which of NSPR's descriptors are sessions, and of what kind.
+/// The functions of NSS's interface that tell of sessions. What reads and writes has no name.
 const NSS_SYMBOLS: &[Symbol] = &[
-    required("SSL_ImportFD", Hook::New),
-    optional("SSL_ResetHandshake", Hook::NsprRole),
-    optional("SSL_OptionSet", Hook::NsprOption),
-    optional("SSL_SetURL", Hook::HostName),
-    optional("SSL_GetNextProto", Hook::ProtocolCopied),
-];
-
-/// The functions of NSPR through which sessions of NSS are read and written, as files are.
-const NSPR_SYMBOLS: &[Symbol] = &[
-    required("PR_Read", Hook::NsprRead),
-    required("PR_Write", Hook::NsprWrite),
-    optional("PR_Recv", Hook::NsprRecv),
-    optional("PR_Send", Hook::NsprWrite),
-    optional("PR_Writev", Hook::NsprWriteUnseen),
-    optional("PR_Close", Hook::NsprClose),
+    required("SSL_ImportFD", Hook::NssImport),
+    optional("SSL_ResetHandshake", Hook::NssReset),
+    optional("SSL_OptionSet", Hook::NssOption),
+    optional("SSL_SetURL", Hook::NssHostName),
+    optional("SSL_GetNextProto", Hook::NssProtocol),
 ];
 
 const SSL_FILES: &[&str] = &["libssl*.so*", "libnode.so*", "node", "nodejs"];
@@ -266,6 +267,7 @@ pub static TABLE: &[Library] = &[
         // Of the libraries with this interface, only BoringSSL and its kin have the second.
         marks: &["SSL_do_handshake", "SSL_set_custom_verify"],
         symbols: SSL_SYMBOLS,
+        unnamed: None,
         version_texts: &["AWS-LC "],
         version_nodes: &[],
     },
@@ -276,6 +278,7 @@ pub static TABLE: &[Library] = &[
         // GnuTLS's libgnutls-openssl has SSL_read and SSL_write, on an object of its own, but not this one.
         marks: &["SSL_do_handshake"],
         symbols: SSL_SYMBOLS,
+        unnamed: None,
         version_texts: &["OpenSSL ", "LibreSSL "],
         version_nodes: &[
             ("OPENSSL_4.", "OpenSSL 4"),
@@ -289,23 +292,16 @@ pub static TABLE: &[Library] = &[
         files: &["libgnutls.so*"],
         marks: &["gnutls_handshake"],
         symbols: GNUTLS_SYMBOLS,
+        unnamed: None,
         version_texts: &[],
         version_nodes: &[],
     },
     Library {
         name: "NSS",
-        files: &["libssl3*.so*", "libnss3*.so*"],
+        files: &["libssl3*.so*"],
         marks: &["SSL_ForceHandshake"],
         symbols: NSS_SYMBOLS,
-        version_texts: &[],
-        version_nodes: &[],
-    },
-    Library {
-        // Firefox has it and NSS in one file.
-        name: "NSPR",
-        files: &["libnspr4*.so*", "libnss3*.so*"],
-        marks: &["PR_PushIOLayer"],
-        symbols: NSPR_SYMBOLS,
+        unnamed: Some(Unnamed::Nss),
         version_texts: &[],
         version_nodes: &[],
     },
@@ -314,6 +310,7 @@ pub static TABLE: &[Library] = &[
         files: &["libmbedtls*.so*"],
         marks: &["mbedtls_ssl_handshake"],
         symbols: MBEDTLS_SYMBOLS,
+        unnamed: None,
         version_texts: &["mbed TLS ", "Mbed TLS "],
         version_nodes: &[],
     },
@@ -322,6 +319,7 @@ pub static TABLE: &[Library] = &[
         files: &["libwolfssl*.so*"],
         marks: &["wolfSSL_negotiate"],
         symbols: WOLFSSL_SYMBOLS,
+        unnamed: None,
         version_texts: &[],
         version_nodes: &[],
     },
@@ -330,6 +328,7 @@ pub static TABLE: &[Library] = &[
         files: &["libs2n*.so*"],
         marks: &["s2n_negotiate"],
         symbols: S2N_SYMBOLS,
+        unnamed: None,
         version_texts: &[],
         version_nodes: &[],
     },
@@ -432,12 +431,12 @@ mod tests {
     }
 
     #[test]
-    fn both_directions_are_required_of_every_row_but_that_of_nss() {
-        for library in TABLE.iter().filter(|library| library.name != "NSS") {
+    fn both_directions_are_required_of_every_row() {
+        for library in TABLE.iter().filter(|library| library.unnamed.is_none()) {
             let required = |ending: &[&str]| {
                 library.symbols.iter().any(|s| s.required && ending.iter().any(|end| s.name.ends_with(end)))
             };
-            let both = required(&["_read", "_recv", "_Read"]) && required(&["_write", "_send", "_Write"]);
+            let both = required(&["_read", "_recv"]) && required(&["_write", "_send"]);
             assert!(both, "{}", library.name);
         }
     }

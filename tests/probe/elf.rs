@@ -92,7 +92,7 @@ fn what_is_no_library_is_refused_with_the_reason() {
     File::options().write(true).open(&sparse).unwrap().set_len(10 << 30).unwrap();
     let fifo = dir.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let unknown = "no functions of a known TLS library in it (BoringSSL, OpenSSL, GnuTLS, NSS, NSPR, \
+    let unknown = "no functions of a known TLS library in it (BoringSSL, OpenSSL, GnuTLS, NSS, \
                    mbedTLS, wolfSSL, s2n)";
     for (path, why) in [
         (write("empty", b""), "not an ELF file"),

@@ -15,6 +15,7 @@ use object::elf::{Verdaux, Verdef};
 use object::pod::{self, Pod};
 
 mod bounded;
+mod pointers;
 
 pub use bounded::{BYTES_READ_MAX, ElfError};
 use bounded::{Bounded, Range, Result};
@@ -228,13 +229,17 @@ impl<'a> Elf<'a> {
     }
 
     fn section_named(&mut self, name: &[u8]) -> Result<Option<Range>> {
+        Ok(self.header_named(name)?.as_ref().map(range_of))
+    }
+
+    fn header_named(&mut self, name: &[u8]) -> Result<Option<SectionHeader64<Le>>> {
         let Some(names) = self.names else { return Ok(None) };
         let names = self.file.read_table(names)?;
         let named = self.sections.iter().find(|section| {
             let text = names.get(section.sh_name.get(Le) as usize..).unwrap_or_default();
             text.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&0))
         });
-        Ok(named.filter(|section| section.sh_type.get(Le) == elf::SHT_PROGBITS).map(range_of))
+        Ok(named.filter(|section| section.sh_type.get(Le) == elf::SHT_PROGBITS).copied())
     }
 
     /// The string table that goes with `table`.
@@ -295,7 +300,7 @@ impl<'a> Elf<'a> {
     }
 
     /// The file offset of an address within a segment of code.
-    fn code_offset(&self, address: u64) -> Option<u64> {
+    pub(super) fn code_offset(&self, address: u64) -> Option<u64> {
         self.segments.iter().find_map(|segment| {
             let executable = segment.p_flags.get(Le).0 & elf::PF_X.0 != 0;
             let within = address.checked_sub(segment.p_vaddr.get(Le))?;

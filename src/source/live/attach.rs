@@ -41,12 +41,8 @@ fn at_return<'p, 'obj>(
 ) -> Option<&'p ProgramMut<'obj>> {
     let pick = |looped, unrolled| if plan.bpf_loop { looped } else { unrolled };
     Some(match hook {
-        Hook::WriteInt | Hook::NsprWrite | Hook::NsprWriteUnseen => {
-            pick(&progs.exit_write_int, &progs.exit_write_int_unrolled)
-        }
-        Hook::ReadInt | Hook::NsprRead | Hook::NsprRecv => {
-            pick(&progs.exit_read_int, &progs.exit_read_int_unrolled)
-        }
+        Hook::WriteInt => pick(&progs.exit_write_int, &progs.exit_write_int_unrolled),
+        Hook::ReadInt | Hook::ReadIntFlags => pick(&progs.exit_read_int, &progs.exit_read_int_unrolled),
         Hook::WriteEx | Hook::WriteExFlags => pick(&progs.exit_write_out, &progs.exit_write_out_unrolled),
         Hook::ReadEx => pick(&progs.exit_read_out, &progs.exit_read_out_unrolled),
         Hook::WriteLong | Hook::WriteAll | Hook::WriteUnseen => {
@@ -56,13 +52,14 @@ fn at_return<'p, 'obj>(
         Hook::Flush => &progs.exit_flush,
         Hook::New => &progs.new_session,
         Hook::NewOut => &progs.exit_new_out,
+        Hook::NssImport => &progs.nss_import,
         Hook::ServerName => &progs.exit_server_name,
         Hook::ServerNameCopied => &progs.exit_server_name_copied,
         Hook::Protocol => &progs.exit_protocol,
         Hook::ProtocolString => &progs.exit_protocol_string,
         Hook::ProtocolDatum => &progs.exit_protocol_datum,
         Hook::ProtocolShort => &progs.exit_protocol_short,
-        Hook::ProtocolCopied => &progs.exit_protocol_copied,
+        Hook::NssProtocol => &progs.exit_protocol_copied,
         Hook::PacketRead => &progs.exit_packet_read,
         Hook::PacketGet => &progs.exit_packet_get,
         _ => return None,
@@ -78,7 +75,7 @@ fn at_entry<'p, 'obj>(progs: &'p TlsdumpProgs<'obj>, hook: Hook) -> Option<&'p P
         Hook::ReadEx => &progs.enter_read_out,
         Hook::WriteAll => &progs.enter_write_all,
         Hook::WriteUnseen | Hook::Flush => &progs.enter_write_unseen,
-        Hook::New => return None,
+        Hook::New | Hook::NssImport => return None,
         Hook::NewOut => &progs.enter_new_out,
         Hook::Renew => &progs.renew_session,
         Hook::Free => &progs.free_session,
@@ -93,17 +90,16 @@ fn at_entry<'p, 'obj>(progs: &'p TlsdumpProgs<'obj>, hook: Hook) -> Option<&'p P
         Hook::ServerName | Hook::ProtocolString => &progs.enter_name,
         Hook::Protocol | Hook::ProtocolShort | Hook::ServerNameCopied => &progs.enter_placed,
         Hook::ProtocolDatum => &progs.enter_datum,
-        Hook::ProtocolCopied => &progs.enter_copied,
         Hook::PacketRead => &progs.enter_packet_read,
         Hook::PacketGet => &progs.enter_packet_get,
         Hook::PacketFree => &progs.packet_free,
-        Hook::NsprWrite => &progs.enter_write_nspr,
-        Hook::NsprWriteUnseen => &progs.enter_write_nspr_unseen,
-        Hook::NsprRead => &progs.enter_read_nspr,
-        Hook::NsprRecv => &progs.enter_recv_nspr,
-        Hook::NsprClose => &progs.close_nspr,
-        Hook::NsprRole => &progs.role_nspr,
-        Hook::NsprOption => &progs.option_nspr,
+        Hook::Close => &progs.close_session,
+        Hook::ReadIntFlags => &progs.enter_read_int_flags,
+        Hook::NssShutdown => &progs.nss_shutdown,
+        Hook::NssReset => &progs.nss_reset,
+        Hook::NssOption => &progs.nss_option,
+        Hook::NssHostName => &progs.nss_host_name,
+        Hook::NssProtocol => &progs.enter_nss_protocol,
     })
 }
 
