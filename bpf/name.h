@@ -16,7 +16,6 @@ static __always_inline void name_send(void *ctx, u64 ssl, u32 what, u64 name, u6
 
 	if (!scratch)
 		return;
-	s->named |= 1 << what;
 	record = &scratch->name;
 	if (len > NAME_BYTES_MAX)
 		len = NAME_BYTES_MAX;
@@ -28,6 +27,7 @@ static __always_inline void name_send(void *ctx, u64 ssl, u32 what, u64 name, u6
 	record->len = len;
 	barrier_var(len); /* keep the bound where the verifier sees it */
 	if (len && len <= NAME_BYTES_MAX && !bpf_probe_read_user(scratch->name_bytes, len, (void *)name)) {
+		s->named |= 1 << what;
 		if (emit(ctx, record, sizeof(*record) + len) == 0)
 			s->context.number++;
 		else
@@ -62,30 +62,41 @@ static __always_inline int name_enter(void *ctx, u64 sp, void *ssl, void *at, vo
 	return 0;
 }
 
+/* The names that a program gives are read when the library has looked at them: a constant of the program may
+ * not be in memory before. */
+
 /* long f(ssl, int command, long, void *host): SSL_ctrl, as which SSL_set_tlsext_host_name is compiled. */
 SEC("uprobe")
 int BPF_UPROBE(enter_control, void *ssl, int command, long arg, void *host)
 {
-	if (command == SSL_CTRL_SET_TLSEXT_HOSTNAME && host && task_wanted((void *)bpf_get_current_task()))
-		name_send_string(ctx, (u64)ssl, NAME_SERVER, (u64)host);
-	return 0;
+	return command == SSL_CTRL_SET_TLSEXT_HOSTNAME ? name_enter(ctx, ENTRY_SP(ctx), ssl, host, NULL) : 0;
 }
 
 /* f(ssl, const char *host): mbedtls_ssl_set_hostname. */
 SEC("uprobe")
-int BPF_UPROBE(host_name, void *ssl, void *host)
+int BPF_UPROBE(enter_host_name, void *ssl, void *host)
 {
-	if (host && task_wanted((void *)bpf_get_current_task()))
-		name_send_string(ctx, (u64)ssl, NAME_SERVER, (u64)host);
-	return 0;
+	return name_enter(ctx, ENTRY_SP(ctx), ssl, host, NULL);
 }
 
 /* f(ssl, int type, const void *host, size_t len): gnutls_server_name_set; there is but one type. */
 SEC("uprobe")
-int BPF_UPROBE(host_name_bytes, void *ssl, int type, void *host, u64 len)
+int BPF_UPROBE(enter_host_name_bytes, void *ssl, int type, void *host, void *len)
 {
-	if (host && len && task_wanted((void *)bpf_get_current_task()))
-		name_send(ctx, (u64)ssl, NAME_SERVER, (u64)host, len);
+	return name_enter(ctx, ENTRY_SP(ctx), ssl, host, len);
+}
+
+SEC("uretprobe")
+int exit_host_name(struct pt_regs *ctx)
+{
+	struct call call;
+
+	if (!call_leave(RETURN_SP(ctx), DIR_NONE, &call) || !call.buf)
+		return 0;
+	if (call.out)
+		name_send(ctx, call.ssl, NAME_SERVER, call.buf, call.out);
+	else
+		name_send_string(ctx, call.ssl, NAME_SERVER, call.buf);
 	return 0;
 }
 

@@ -102,16 +102,14 @@ int BPF_UPROBE(nss_option, void *descriptor, int option, int on)
 
 /* f(descriptor, const char *host): SSL_SetURL. */
 SEC("uprobe")
-int BPF_UPROBE(nss_host_name, void *descriptor, void *host)
+int BPF_UPROBE(enter_nss_host_name, void *descriptor, void *host)
 {
 	u64 ssl;
 
-	if (!host || !task_wanted((void *)bpf_get_current_task()))
+	if (!task_wanted((void *)bpf_get_current_task()))
 		return 0;
 	ssl = nss_session((u64)descriptor);
-	if (ssl)
-		name_send_string(ctx, ssl, NAME_SERVER, (u64)host);
-	return 0;
+	return ssl ? name_enter(ctx, ENTRY_SP(ctx), (void *)ssl, host, NULL) : 0;
 }
 
 /* int f(descriptor, state *, u8 name[], unsigned int *len, …): 0; SSL_GetNextProto. */

@@ -145,7 +145,8 @@ int BPF_UPROBE(enter_write_all, void *ssl, const void *buf, void *len)
 }
 
 /* f(ssl, …): what is written is in no buffer of the program; SSL_sendfile. Or it was written before, and
- * other calls inside this one are part of that: gnutls_record_uncork. */
+ * other calls inside this one are part of that: gnutls_record_uncork. Or it isn't the program's, but shows
+ * the socket: gnutls_handshake. */
 SEC("uprobe")
 int BPF_UPROBE(enter_write_unseen, void *ssl)
 {

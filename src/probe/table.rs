@@ -45,8 +45,8 @@ pub enum Hook {
     /// `ssize_t f(session, …)`: returns the number of bytes written, which are in no buffer of the program:
     /// they are told as lost.
     WriteUnseen,
-    /// `f(session, …)`: writes bytes that were written to the session before, by other functions of the
-    /// table.
+    /// `f(session, …)`: sends what no function of the table writes meanwhile: bytes that were written before,
+    /// or the handshake. Other functions of the table inside it are part of it.
     Flush,
     /// `int f(session *, unsigned int flags)`: returns 0 for a new session; flag 1 for a server, 2 for a
     /// client.
@@ -172,6 +172,7 @@ const SSL_SYMBOLS: &[Symbol] = &[
 const GNUTLS_SYMBOLS: &[Symbol] = &[
     required("gnutls_record_recv", Hook::ReadLong),
     required("gnutls_record_send", Hook::WriteLong),
+    required("gnutls_handshake", Hook::Flush),
     optional("gnutls_record_send2", Hook::WriteLong),
     optional("gnutls_record_send_range", Hook::WriteLong),
     optional("gnutls_record_send_early_data", Hook::WriteAll),
@@ -196,6 +197,7 @@ const GNUTLS_SYMBOLS: &[Symbol] = &[
 const MBEDTLS_SYMBOLS: &[Symbol] = &[
     required("mbedtls_ssl_read", Hook::ReadInt),
     required("mbedtls_ssl_write", Hook::WriteInt),
+    required("mbedtls_ssl_handshake", Hook::Flush),
     optional("mbedtls_ssl_read_early_data", Hook::ReadInt),
     optional("mbedtls_ssl_write_early_data", Hook::WriteInt),
     optional("mbedtls_ssl_init", Hook::Renew),
@@ -290,7 +292,7 @@ pub static TABLE: &[Library] = &[
     Library {
         name: "GnuTLS",
         files: &["libgnutls.so*"],
-        marks: &["gnutls_handshake"],
+        marks: &[],
         symbols: GNUTLS_SYMBOLS,
         unnamed: None,
         version_texts: &[],
@@ -308,7 +310,7 @@ pub static TABLE: &[Library] = &[
     Library {
         name: "mbedTLS",
         files: &["libmbedtls*.so*"],
-        marks: &["mbedtls_ssl_handshake"],
+        marks: &[],
         symbols: MBEDTLS_SYMBOLS,
         unnamed: None,
         version_texts: &["mbed TLS ", "Mbed TLS "],

@@ -53,6 +53,7 @@ fn at_return<'p, 'obj>(
         Hook::New => &progs.new_session,
         Hook::NewOut => &progs.exit_new_out,
         Hook::NssImport => &progs.nss_import,
+        Hook::Control | Hook::HostName | Hook::HostNameBytes | Hook::NssHostName => &progs.exit_host_name,
         Hook::ServerName => &progs.exit_server_name,
         Hook::ServerNameCopied => &progs.exit_server_name_copied,
         Hook::Protocol => &progs.exit_protocol,
@@ -85,8 +86,8 @@ fn at_entry<'p, 'obj>(progs: &'p TlsdumpProgs<'obj>, hook: Hook) -> Option<&'p P
         Hook::RoleClient => &progs.role_client,
         Hook::RoleServer => &progs.role_server,
         Hook::Control => &progs.enter_control,
-        Hook::HostName => &progs.host_name,
-        Hook::HostNameBytes => &progs.host_name_bytes,
+        Hook::HostName => &progs.enter_host_name,
+        Hook::HostNameBytes => &progs.enter_host_name_bytes,
         Hook::ServerName | Hook::ProtocolString => &progs.enter_name,
         Hook::Protocol | Hook::ProtocolShort | Hook::ServerNameCopied => &progs.enter_placed,
         Hook::ProtocolDatum => &progs.enter_datum,
@@ -98,7 +99,7 @@ fn at_entry<'p, 'obj>(progs: &'p TlsdumpProgs<'obj>, hook: Hook) -> Option<&'p P
         Hook::NssShutdown => &progs.nss_shutdown,
         Hook::NssReset => &progs.nss_reset,
         Hook::NssOption => &progs.nss_option,
-        Hook::NssHostName => &progs.nss_host_name,
+        Hook::NssHostName => &progs.enter_nss_host_name,
         Hook::NssProtocol => &progs.enter_nss_protocol,
     })
 }
