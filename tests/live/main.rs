@@ -35,6 +35,7 @@ mod ends;
 mod filters;
 mod harness;
 mod isolation;
+mod libraries;
 mod loss;
 mod programs;
 mod protocols;

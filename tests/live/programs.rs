@@ -12,7 +12,7 @@ use crate::servers::{Nginx, s_server};
 
 /// Captures `client`, which asks nginx for the page `/page` in a container, and looks for what both said.
 #[track_caller]
-fn captures_client(client: impl Fn(&Container, &Nginx) -> Command) {
+pub(crate) fn captures_client(client: impl Fn(&Container, &Nginx) -> Command) {
     let lab = Lab::new();
     let nginx = Nginx::start(&lab, &Host);
     let container = Container::new(&lab);

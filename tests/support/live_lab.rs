@@ -11,10 +11,14 @@ use tempfile::TempDir;
 use crate::process::run;
 
 /// The programs that the tests run, besides the shell and coreutils.
-const PROGRAMS: [&str; 19] = [
+const PROGRAMS: [&str; 27] = [
     "capinfos",
+    "certutil",
     "curl",
     "gcc",
+    "git",
+    "gnutls-cli",
+    "gnutls-serv",
     "ip",
     "mkfifo",
     "mosquitto",
@@ -24,13 +28,25 @@ const PROGRAMS: [&str; 19] = [
     "nginx",
     "nsenter",
     "openssl",
+    "pk12util",
     "psql",
     "python3",
     "redis-check-rdb",
     "redis-cli",
+    "selfserv",
     "setpriv",
+    "tstclnt",
     "unbound",
     "unshare",
+    "wget",
+];
+
+/// Libraries by which clients are built, and how.
+const CLIENTS: [(&str, &str); 4] = [
+    ("gnutls", "-lgnutls"),
+    ("mbedtls", "-lmbedtls -lmbedcrypto"),
+    ("nss", "-I/usr/include/nss -I/usr/include/nspr -lssl3 -lnss3 -lnspr4"),
+    ("wolfssl", "-lwolfssl"),
 ];
 
 /// The directory of a test; gone with it.
@@ -87,25 +103,43 @@ impl Lab {
         self.path("server.pem")
     }
 
+    /// The built client of `tests/programs` by that library, which is not OpenSSL.
+    pub(crate) fn client(&self, library: &str) -> PathBuf {
+        let (_, options) = CLIENTS.iter().find(|(name, _)| *name == library).unwrap();
+        let program = self.path(&format!("{library}_client"));
+        if !program.exists() {
+            let mut compile = gcc(&program);
+            compile.args([source("client.c"), source(&format!("{library}_client.c"))]);
+            run(compile.args(options.split(' ')).arg("-lcrypto")).succeeds();
+        }
+        program
+    }
+
     /// The built `tests/programs/tlsmove.c`.
     pub(crate) fn tlsmove(&self) -> PathBuf {
         let program = self.path("tlsmove");
         if !program.exists() {
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/tlsmove.c");
-            let mut compile = Command::new("gcc");
-            compile
-                .args(["-O1", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"])
-                .arg("-o")
-                .arg(&program);
+            let mut compile = gcc(&program);
             if let Some(openssl) = &self.openssl {
                 let library = openssl.join("lib");
                 compile.arg("-I").arg(openssl.join("include")).arg("-L").arg(&library);
                 compile.arg(format!("-Wl,-rpath,{}", library.display()));
             }
-            run(compile.arg(source).args(["-lssl", "-lcrypto", "-lpthread"])).succeeds();
+            run(compile.arg(source("tlsmove.c")).args(["-lssl", "-lcrypto", "-lpthread"])).succeeds();
         }
         program
     }
+}
+
+/// What makes a program.
+fn gcc(program: &Path) -> Command {
+    let mut compile = Command::new("gcc");
+    compile.args(["-O1", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror", "-o"]).arg(program);
+    compile
+}
+
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(name)
 }
 
 /// The first thing that is missing, and what to do.

@@ -75,6 +75,19 @@ impl Mover {
         Self::start(lab, place, options, "client", to, steps)
     }
 
+    /// A client by another library than OpenSSL: `tests/programs/client.c`.
+    pub(crate) fn client_by(
+        lab: &Lab,
+        place: &impl Place,
+        (library, setup): (&str, &str),
+        to: SocketAddr,
+        steps: &str,
+    ) -> Self {
+        let mut command = place.command(&lab.client(library));
+        command.args([to.ip().to_string(), to.port().to_string(), setup.to_owned()]);
+        Self { process: Process::start(command.args(steps.split_whitespace())), gates: 0 }
+    }
+
     fn start(
         lab: &Lab,
         place: &impl Place,

@@ -69,8 +69,12 @@ pub(crate) fn s_server(lab: &Lab, place: &impl Place) -> (Process, SocketAddr) {
 
 /// Looks instead of connecting: a server may take one client only.
 #[track_caller]
-fn wait_for_listener(port: u16) {
-    let wanted = format!(":{port:04X} 00000000:0000 0A ");
-    let listens = || std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&wanted);
+pub(crate) fn wait_for_listener(port: u16) {
+    let tables = [("/proc/net/tcp", 8), ("/proc/net/tcp6", 32)];
+    let listens_in = |(table, digits)| {
+        let wanted = format!(":{port:04X} {:0digits$}:0000 0A ", 0);
+        std::fs::read_to_string(table).unwrap().contains(&wanted)
+    };
+    let listens = || tables.into_iter().any(listens_in);
     wait_until("the server listens", || listens().then_some(()));
 }
