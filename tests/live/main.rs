@@ -39,4 +39,5 @@ mod libraries;
 mod loss;
 mod programs;
 mod protocols;
+mod shapes;
 mod ways;

@@ -42,10 +42,12 @@ const PROGRAMS: [&str; 27] = [
 ];
 
 /// Libraries by which clients are built, and how.
-const CLIENTS: [(&str, &str); 4] = [
+const CLIENTS: [(&str, &str); 5] = [
     ("gnutls", "-lgnutls"),
     ("mbedtls", "-lmbedtls -lmbedcrypto"),
     ("nss", "-I/usr/include/nss -I/usr/include/nspr -lssl3 -lnss3 -lnspr4"),
+    // Has the functions itself.
+    ("shapes", "-lc"),
     ("wolfssl", "-lwolfssl"),
 ];
 
