@@ -101,3 +101,33 @@ fn early_data_of_openssl_at_both_ends() {
         assert_eq!(captured.value(conversation, "tuple"), "nested");
     }
 }
+
+/// gnutls-cli to the port `$1`, which sends the file `$2` early, and later `later`.
+const GNUTLS_CLI: &str = "
+    (sleep 1; echo later; sleep 1) |
+        gnutls-cli --insecure --resume --waitresumption --earlydata=\"$2\" -p \"$1\" 127.0.0.1";
+
+#[test]
+fn early_data_of_gnutls_at_both_ends() {
+    let lab = Lab::new();
+    let (client, server) = (Container::new(&lab), Container::new(&lab));
+    let port = free_port();
+    let mut serve = server.command("gnutls-serv");
+    serve.args(["--echo", "--earlydata", "--maxearlydata=4096", "--port", &port.to_string()]);
+    serve.arg("--x509keyfile").arg(lab.certificate()).arg("--x509certfile").arg(lab.certificate());
+    let serving = Process::start(&serve);
+    wait_for_listener(port);
+    let early = lab.path("early");
+    std::fs::write(&early, "said early\n".repeat(200)).unwrap();
+    let tlsdump = Tlsdump::start(&lab, &[&client.option(), &server.option(), "--both-ends"]);
+    let arguments = [port.to_string(), early.display().to_string()];
+    run(&client.shell(GNUTLS_CLI, &arguments.each_ref().map(String::as_str))).succeeds();
+    let captured = tlsdump.stop();
+    drop(serving);
+
+    let said = "said early\n".repeat(200) + "later\n";
+    assert_eq!(captured.conversations.len(), 2, "{captured}");
+    let clients = captured.conversations.iter().filter(|c| c.written().bytes() == said.as_bytes());
+    let servers = captured.conversations.iter().filter(|c| c.read().bytes() == said.as_bytes());
+    assert_eq!((clients.count(), servers.count()), (1, 1), "{captured}");
+}

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Functions with the names and call shapes of libraries that Debian doesn't have, or that its kernel doesn't
- * support. What they move is not encrypted.
+/* Functions with the names and call shapes of libraries that Debian doesn't have, or that need a kernel with
+ * TLS. What they move is not encrypted.
  * SETUP: string, short: in which way the protocol is told.
- * Ways to write: w: s2n_send; e: SSL_write_ex2; f: SSL_sendfile; a: gnutls_record_send_early_data. To read: r:
- * s2n_recv. */
+ * Ways to write: w: s2n_send; e: SSL_write_ex2; f: SSL_sendfile; a: gnutls_record_send_early_data. To read:
+ * r: s2n_recv. */
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
