@@ -120,6 +120,26 @@ fn mbedtls() {
 }
 
 #[test]
+fn a_context_of_mbedtls_used_for_another_connection() {
+    let lab = Lab::new();
+    let container = Container::new(&lab);
+    let tlsdump = Tlsdump::start(&lab, &[&container.option()]);
+    let (server, address) = Mover::server(&lab, &Host, "-n 2", "127.0.0.1", "r100 w1");
+    let moved = Mover::client_by(&lab, &container, ("mbedtls", "again"), address, "w100 r1").end().remove(0);
+    server.end();
+    let captured = tlsdump.stop();
+    assert_eq!(captured.conversations.len(), 2, "{captured}");
+    captured.is_exact(&moved);
+    let first = captured.conversations.iter().find(|c| c.written().bytes() == [0; 100]).unwrap();
+    assert_eq!((first.read().bytes().len(), first.read().lost(), first.server), (1, 0, address));
+    for conversation in &captured.conversations {
+        assert_eq!(captured.value(conversation, "tuple"), "nested");
+        assert_eq!(captured.value(conversation, "sni"), "server.example");
+        assert!(conversation.opened && conversation.written().finished, "{captured}");
+    }
+}
+
+#[test]
 fn wolfssl_in_all_its_ways() {
     captures_exactly("wolfssl", "libwolfssl.so", &[("", "w100 r70000 s60000 p300 v70000 r1")]);
 }

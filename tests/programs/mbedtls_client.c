@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* SETUP: any. Ways: w, r: mbedtls_ssl_write, mbedtls_ssl_read. */
+/* SETUP: again: after a connection of its own, over which 100 bytes are written and 1 is read, by the same
+ * context; else any. Ways: w, r: mbedtls_ssl_write, mbedtls_ssl_read. */
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/entropy.h>
 #include <mbedtls/net_sockets.h>
@@ -13,13 +17,41 @@ static mbedtls_ssl_context ssl;
 static mbedtls_ssl_config config;
 static mbedtls_net_context net;
 
+static void handshake(int fd)
+{
+	int result;
+
+	net.fd = fd;
+	mbedtls_ssl_set_hostname(&ssl, HOST);
+	mbedtls_ssl_set_bio(&ssl, &net, mbedtls_net_send, mbedtls_net_recv, NULL);
+	result = mbedtls_ssl_handshake(&ssl);
+	if (result)
+		fail("mbedtls_ssl_handshake", result);
+}
+
+/* Another connection to where `fd` is connected. */
+static void use_before(int fd)
+{
+	struct sockaddr_in address;
+	socklen_t length = sizeof(address);
+	uint8_t data[100] = {};
+	int other = socket(AF_INET, SOCK_STREAM, 0);
+
+	if (getpeername(fd, (void *)&address, &length) || connect(other, (void *)&address, length))
+		fail("connect", other);
+	handshake(other);
+	library_write('w', data, sizeof(data));
+	library_read('r', data, 1);
+	mbedtls_ssl_close_notify(&ssl);
+	mbedtls_net_free(&net);
+	mbedtls_ssl_session_reset(&ssl);
+}
+
 void *library_open(int fd, const char *setup)
 {
 	static mbedtls_entropy_context entropy;
 	static mbedtls_ctr_drbg_context random;
-	int result;
 
-	net.fd = fd;
 	mbedtls_ssl_init(&ssl);
 	mbedtls_ssl_config_init(&config);
 	mbedtls_entropy_init(&entropy);
@@ -30,11 +62,9 @@ void *library_open(int fd, const char *setup)
 	mbedtls_ssl_conf_authmode(&config, MBEDTLS_SSL_VERIFY_NONE);
 	mbedtls_ssl_conf_rng(&config, mbedtls_ctr_drbg_random, &random);
 	mbedtls_ssl_setup(&ssl, &config);
-	mbedtls_ssl_set_hostname(&ssl, HOST);
-	mbedtls_ssl_set_bio(&ssl, &net, mbedtls_net_send, mbedtls_net_recv, NULL);
-	result = mbedtls_ssl_handshake(&ssl);
-	if (result)
-		fail("mbedtls_ssl_handshake", result);
+	if (!strcmp(setup, "again"))
+		use_before(fd);
+	handshake(fd);
 	return &ssl;
 }
 
