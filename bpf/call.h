@@ -22,6 +22,7 @@
 #endif
 
 #define DIR_NONE 2 /* a call that moves nothing */
+#define DIR_BOTH 3 /* a handshake: no plaintext, but the session's socket is used in both directions */
 
 struct call {
 	u64 sp; /* at the entry; 0: no call */
@@ -64,21 +65,11 @@ static __always_inline struct call *call_top(void)
 	return &c->frames[(c->depth - 1) & (CALL_DEPTH - 1)];
 }
 
-static __always_inline void call_enter(const struct call *call)
+/* Puts `call` on top of those that it is within. */
+static __always_inline void calls_push(struct calls *c, const struct call *call)
 {
-	u64 thread = bpf_get_current_pid_tgid();
-	struct calls *c = bpf_map_lookup_elem(&calls, &thread);
-	u32 depth;
+	u32 depth = c->depth;
 
-	if (!c) {
-		bpf_map_update_elem(&calls, &thread, &calls_zero, BPF_NOEXIST);
-		c = bpf_map_lookup_elem(&calls, &thread);
-		if (!c) {
-			COUNT(lost_calls, 1);
-			return;
-		}
-	}
-	depth = c->depth;
 	for (u32 i = 0; i < CALL_DEPTH; i++) {
 		struct call *outer = &c->frames[i];
 
@@ -100,25 +91,46 @@ static __always_inline void call_enter(const struct call *call)
 	c->depth = depth + 1;
 }
 
-/* Takes the call that returns to `sp`, and forgets those inside it that never returned. False: there is none,
- * because the task is not wanted or another probe on the same call has taken it. */
-static __always_inline bool call_leave(u64 sp, u32 dir, struct call *call)
+/* Takes the call that returns to `sp`, and those inside it that never returned. False: there is none. */
+static __always_inline bool calls_pop(struct calls *c, u64 sp, u32 dir, struct call *call)
 {
-	u64 thread = bpf_get_current_pid_tgid();
-	struct calls *c = bpf_map_lookup_elem(&calls, &thread);
-
-	if (!c)
-		return false;
 	for (u32 i = 0; i < CALL_DEPTH; i++) {
 		if (i >= c->depth || c->frames[i].sp != sp || c->frames[i].dir != dir)
 			continue;
 		*call = c->frames[i];
 		c->depth = i;
-		if (i == 0)
-			bpf_map_delete_elem(&calls, &thread);
 		return true;
 	}
 	return false;
+}
+
+static __always_inline void call_enter(const struct call *call)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct calls *c = bpf_map_lookup_elem(&calls, &thread);
+
+	if (!c) {
+		bpf_map_update_elem(&calls, &thread, &calls_zero, BPF_NOEXIST);
+		c = bpf_map_lookup_elem(&calls, &thread);
+	}
+	if (c)
+		calls_push(c, call);
+	else
+		COUNT(lost_calls, 1);
+}
+
+/* Takes the thread's call that returns to `sp`. False: there is none, because the task is not wanted or another
+ * probe on the same call has taken it. */
+static __always_inline bool call_leave(u64 sp, u32 dir, struct call *call)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct calls *c = bpf_map_lookup_elem(&calls, &thread);
+
+	if (!c || !calls_pop(c, sp, dir, call))
+		return false;
+	if (c->depth == 0)
+		bpf_map_delete_elem(&calls, &thread);
+	return true;
 }
 
 #endif

@@ -86,8 +86,8 @@ static __always_inline bool is_own(struct session *s, struct call *call, struct 
 	/* The descriptor says it. */
 	if (s->fd >= 0)
 		return sock_of_fd(s->fd) == sk;
-	/* A read begins with the library's own, a write ends with it. */
-	if (call->dir == DIR_IN && call->sockets & SOCKET_OWN)
+	/* A read and a handshake begin with the library's own, a write ends with it. */
+	if (call->dir != DIR_OUT && call->sockets & SOCKET_OWN)
 		return false;
 	if (s->context.conn.how != HOW_NESTED || call->sockets & SOCKET_BOUND)
 		return true;
@@ -106,7 +106,9 @@ static __always_inline int witness(struct sock *sk, u32 dir)
 	struct session_key key;
 	struct session *s;
 
-	if (!call || call->dir != dir)
+	if (!call)
+		call = go_call_top();
+	if (!call || (call->dir != dir && call->dir != DIR_BOTH))
 		return 0;
 	key = session_key(call->ssl);
 	s = bpf_map_lookup_elem(&sessions, &key);

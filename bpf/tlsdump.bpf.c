@@ -12,6 +12,7 @@
 #include "emit.h"
 #include "session.h"
 #include "call.h"
+#include "goroutine.h"
 #include "sock.h"
 #include "transfer.h"
 #include "tls.h"
@@ -19,6 +20,7 @@
 #include "name.h"
 #include "packet.h"
 #include "nss.h"
+#include "go.h"
 #include "proc.h"
 
 /* Keeps the types of records that are only built on the stack, for

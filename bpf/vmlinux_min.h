@@ -46,6 +46,7 @@ struct bpf_raw_tracepoint_args {
 enum bpf_func_id___asked {
 	BPF_FUNC_ringbuf_output___asked = 130, /* 5.8 */
 	BPF_FUNC_get_attach_cookie___asked = 174, /* 5.15 */
+	BPF_FUNC_task_pt_regs___asked = 175, /* 5.15 */
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -105,8 +106,18 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 
+#if defined(__TARGET_ARCH_x86)
+struct thread_struct {
+	unsigned long fsbase;
+};
+#endif
 struct task_struct {
 	int tgid;
+	u32 self_exec_id; /* of 64 bits since 5.7: the lower ones */
+	void *stack;
+#if defined(__TARGET_ARCH_x86)
+	struct thread_struct thread;
+#endif
 	u64 start_time;
 	char comm[16];
 	struct task_struct *group_leader;

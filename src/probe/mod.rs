@@ -6,6 +6,7 @@
 //! to it.
 
 pub mod elf;
+pub mod go;
 mod layers;
 mod maps;
 mod nss;

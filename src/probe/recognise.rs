@@ -4,8 +4,9 @@ use std::fmt;
 use std::fs::File;
 
 use super::elf::{Elf, ElfError, Function};
+use super::go::{self, CryptoTls, GoError};
 use super::nss;
-use super::table::{self, Hook, Library, TABLE, Unnamed};
+use super::table::{self, GO, Hook, Library, TABLE, Unnamed};
 
 /// What a file turned out to be.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Recognised {
 pub enum Unfit {
     /// It isn't a file that could be.
     Elf(ElfError),
+    /// It is a Go program with crypto/tls, which can't be probed.
+    Go(GoError),
     /// None of the names of the table is defined in it.
     Unknown,
     /// It has some of the functions, but not those that tell the library.
@@ -44,8 +47,9 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Elf(error) => error.fmt(f),
+            Self::Go(error) => error.fmt(f),
             Self::Unknown => {
-                let known: Vec<_> = TABLE.iter().map(|library| library.name).collect();
+                let known: Vec<_> = TABLE.iter().chain([&GO]).map(|library| library.name).collect();
                 write!(f, "no functions of a known TLS library in it ({})", known.join(", "))
             }
             Self::Lookalike { has, lacks } => {
@@ -85,8 +89,9 @@ fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
         |wanted: &str| functions.iter().any(|f| names.get(f.name).is_some_and(|name| *name == wanted));
     // A file can hold several libraries.
     let fitting: Vec<_> = TABLE.iter().filter(|library| library.needed().all(defined)).collect();
+    let go = go::recognise(elf, &names, &functions).map_err(Unfit::Go);
     let Some(&library) = fitting.first() else {
-        return Err(unfit(defined));
+        return go?.map_or_else(|| Err(unfit(defined)), |go| Ok(go_program(elf, go)));
     };
     let mut hooks = hooks(&fitting, &names, &functions);
     for library in fitting {
@@ -95,6 +100,8 @@ fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
             None => {}
         }
     }
+    // A Go program can have another library in it.
+    hooks.extend(go.ok().flatten().into_iter().flat_map(|go| go.hooks));
     // Two names can stand for one place.
     hooks.sort_unstable();
     hooks.dedup();
@@ -106,6 +113,16 @@ fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
         version: version(elf, library),
         program: elf.is_program().unwrap_or_default(),
     })
+}
+
+fn go_program(elf: &mut Elf<'_>, go: CryptoTls) -> Recognised {
+    Recognised {
+        library: &GO,
+        hooks: go.hooks,
+        build_id: elf.build_id().unwrap_or_default(),
+        version: go.version,
+        program: true,
+    }
 }
 
 fn hooks(libraries: &[&Library], names: &[&str], functions: &[Function]) -> Vec<(Hook, u64)> {

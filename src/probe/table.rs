@@ -3,6 +3,8 @@
 //! To add a library whose functions have call shapes that are known already, add a row. Only a new call
 //! shape needs a new [`Hook`] and its pair of programs in the kernel.
 
+use super::go::{self, Abi, Site};
+
 /// A call shape: how a function tells the session, the buffer, the length and the result. Each stands for
 /// one program at the function's entry and, where the result matters, one at its return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,6 +94,8 @@ pub enum Hook {
     /// `int f(descriptor, state *, char name[], unsigned int *length, …)` of NSS: returns 0 and the protocol
     /// agreed on.
     NssProtocol,
+    /// A place in Go's `crypto/tls`, rather than a function.
+    Go(Site, Abi),
 }
 
 /// One function of a library.
@@ -336,6 +340,18 @@ pub static TABLE: &[Library] = &[
     },
 ];
 
+/// Go's own library, which is part of each program that uses it: found by other means than names of files and
+/// the symbols of C.
+pub static GO: Library = Library {
+    name: "Go crypto/tls",
+    files: &[],
+    marks: &[],
+    symbols: &[],
+    unnamed: None,
+    version_texts: &[],
+    version_nodes: &[],
+};
+
 impl Library {
     /// Whether a file of that name is looked into ahead of use.
     #[must_use]
@@ -356,11 +372,12 @@ pub fn may_hold_library(file_name: &[u8]) -> bool {
     TABLE.iter().any(|library| library.may_be_in(file_name))
 }
 
-/// Every name that some row asks for, each once.
+/// Every name that some row, or Go, asks for, each once.
 #[must_use]
 pub fn all_names() -> Vec<&'static str> {
     let hooked = TABLE.iter().flat_map(|library| library.symbols.iter().map(|symbol| symbol.name));
-    let mut names: Vec<_> = hooked.chain(TABLE.iter().flat_map(|l| l.marks.iter().copied())).collect();
+    let marks = TABLE.iter().flat_map(|library| library.marks.iter().copied());
+    let mut names: Vec<_> = hooked.chain(marks).chain(go::names()).collect();
     names.sort_unstable();
     names.dedup();
     names

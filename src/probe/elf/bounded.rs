@@ -52,7 +52,7 @@ impl fmt::Display for ElfError {
 
 impl std::error::Error for ElfError {}
 
-pub(super) type Result<T> = std::result::Result<T, ElfError>;
+pub(in crate::probe) type Result<T> = std::result::Result<T, ElfError>;
 
 fn machine_name(number: u16) -> Option<&'static str> {
     match elf::Machine(number) {
@@ -69,9 +69,9 @@ fn machine_name(number: u16) -> Option<&'static str> {
 
 /// A stretch of the file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Range {
-    pub(super) offset: u64,
-    pub(super) bytes: u64,
+pub(in crate::probe) struct Range {
+    pub(in crate::probe) offset: u64,
+    pub(in crate::probe) bytes: u64,
 }
 
 /// What is done with a piece of a table: its position, its bytes, and how many of them were in the piece

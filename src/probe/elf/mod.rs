@@ -15,10 +15,13 @@ use object::elf::{Verdaux, Verdef};
 use object::pod::{self, Pod};
 
 mod bounded;
+mod places;
 mod pointers;
 
+use bounded::Bounded;
 pub use bounded::{BYTES_READ_MAX, ElfError};
-use bounded::{Bounded, Range, Result};
+pub(super) use bounded::{Range, Result};
+pub(super) use places::Place;
 
 /// Longest function name that can be looked for.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -47,6 +50,8 @@ pub struct Function {
     pub name: usize,
     /// File offset, as uprobes take it.
     pub offset: u64,
+    /// Its length as the symbol tells it; 0 where it doesn't.
+    pub bytes: u64,
 }
 
 /// An ELF file for this machine, headers read.
@@ -192,7 +197,9 @@ impl<'a> Elf<'a> {
     /// # Errors
     /// When the file can't be read, or its constants are too large.
     pub fn version_text(&mut self, prefixes: &[&str]) -> Result<Option<String>> {
-        let Some(constants) = self.section_named(b".rodata")? else { return Ok(None) };
+        let Some(constants) = self.section_named(".rodata")?.map(|place| place.range) else {
+            return Ok(None);
+        };
         let longest = prefixes.iter().map(|p| p.len()).max().unwrap_or(0) + NUMBER_BYTES_MAX + 2;
         let mut found = None;
         self.file.stream(constants, longest, &mut |_, piece, _| {
@@ -228,20 +235,6 @@ impl<'a> Elf<'a> {
         self.sections.iter().find(|section| section.sh_type.get(Le) == kind)
     }
 
-    fn section_named(&mut self, name: &[u8]) -> Result<Option<Range>> {
-        Ok(self.header_named(name)?.as_ref().map(range_of))
-    }
-
-    fn header_named(&mut self, name: &[u8]) -> Result<Option<SectionHeader64<Le>>> {
-        let Some(names) = self.names else { return Ok(None) };
-        let names = self.file.read_table(names)?;
-        let named = self.sections.iter().find(|section| {
-            let text = names.get(section.sh_name.get(Le) as usize..).unwrap_or_default();
-            text.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&0))
-        });
-        Ok(named.filter(|section| section.sh_type.get(Le) == elf::SHT_PROGBITS).copied())
-    }
-
     /// The string table that goes with `table`.
     fn linked(&self, table: &SectionHeader64<Le>) -> Option<Range> {
         let strings = self.sections.get(table.sh_link.get(Le) as usize)?;
@@ -250,7 +243,7 @@ impl<'a> Elf<'a> {
 
     /// Where in a string table each wanted name is. A name may be the tail of a longer one, as linkers let
     /// them share their ends.
-    fn places_of(&mut self, names: &[&str], strings: Range) -> Result<HashMap<u32, usize>> {
+    pub(super) fn places_of(&mut self, names: &[&str], strings: Range) -> Result<HashMap<u32, usize>> {
         let mut places = HashMap::new();
         self.file.stream(strings, NAME_BYTES_MAX, &mut |base, piece, old| {
             for end in nuls(piece, old) {
@@ -284,7 +277,7 @@ impl<'a> Elf<'a> {
                 rest = tail;
                 let Some(&name) = places.get(&symbol.st_name.get(Le)) else { continue };
                 if symbol.st_type() == elf::STT_FUNC && symbol.st_shndx.get(Le) != elf::SHN_UNDEF {
-                    addresses.push((name, symbol.st_value.get(Le)));
+                    addresses.push((name, symbol.st_value.get(Le), symbol.st_size.get(Le)));
                 }
                 if addresses.len() > HITS_MAX {
                     return Err(ElfError::TooMuch("one function again and again"));
@@ -292,21 +285,26 @@ impl<'a> Elf<'a> {
             }
             Ok(false)
         })?;
-        let offsets = addresses
-            .iter()
-            .filter_map(|&(name, address)| self.code_offset(address).map(|offset| Function { name, offset }));
-        found.extend(offsets);
+        let function = |&(name, address, bytes): &(usize, u64, u64)| {
+            self.code_offset(address).map(|offset| Function { name, offset, bytes })
+        };
+        found.extend(addresses.iter().filter_map(function));
         Ok(())
     }
 
     /// The file offset of an address within a segment of code.
     pub(super) fn code_offset(&self, address: u64) -> Option<u64> {
+        self.loaded_offset(address, true)
+    }
+
+    /// The file offset of an address within a segment, of code or of any kind.
+    fn loaded_offset(&self, address: u64, code: bool) -> Option<u64> {
         self.segments.iter().find_map(|segment| {
             let executable = segment.p_flags.get(Le).0 & elf::PF_X.0 != 0;
             let within = address.checked_sub(segment.p_vaddr.get(Le))?;
             let loaded = segment.p_type.get(Le) == elf::PT_LOAD && within < segment.p_filesz.get(Le);
             let offset = segment.p_offset.get(Le).checked_add(within)?;
-            (executable && loaded && offset < self.file.file_bytes()).then_some(offset)
+            ((executable || !code) && loaded && offset < self.file.file_bytes()).then_some(offset)
         })
     }
 

@@ -5,12 +5,8 @@ use object::elf::{self, Rela64};
 use object::pod;
 
 use super::bounded::Result;
-use super::{Elf, ElfError, range_of};
-
-#[cfg(target_arch = "x86_64")]
-const RELATIVE: elf::RelocationType = elf::R_X86_64_RELATIVE;
-#[cfg(target_arch = "aarch64")]
-const RELATIVE: elf::RelocationType = elf::R_AARCH64_RELATIVE;
+use super::places::RELATIVE;
+use super::{Elf, ElfError};
 
 const WORD: usize = size_of::<u64>();
 
@@ -22,23 +18,22 @@ impl Elf<'_> {
     /// # Errors
     /// When the section is larger than a small table, or damaged.
     pub fn constant_pointers(&mut self) -> Result<Vec<u64>> {
-        let Some(section) = self.header_named(b".data.rel.ro")? else { return Ok(Vec::new()) };
-        let bytes = self.file.read_table(range_of(&section))?;
+        let Some(section) = self.section_named(".data.rel.ro")? else { return Ok(Vec::new()) };
+        let bytes = self.file.read_table(section.range)?;
         let (words, _) = bytes.as_chunks::<WORD>();
         let mut words: Vec<_> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
         let Some(relocations) = self.section(elf::SHT_RELA).copied() else { return Ok(words) };
         if relocations.sh_entsize.get(Le) != size_of::<Rela64<Le>>() as u64 {
             return Err(ElfError::Malformed("relocations of another size"));
         }
-        let start = section.sh_addr.get(Le);
-        self.file.stream(range_of(&relocations), 0, &mut |_, piece, _| {
+        self.file.stream(super::range_of(&relocations), 0, &mut |_, piece, _| {
             let mut rest = piece;
             while let Ok((entry, tail)) = pod::from_bytes::<Rela64<Le>>(rest) {
                 rest = tail;
                 if entry.r_type(Le, false) != RELATIVE {
                     continue;
                 }
-                let Some(place) = entry.r_offset.get(Le).checked_sub(start) else { continue };
+                let Some(place) = entry.r_offset.get(Le).checked_sub(section.address) else { continue };
                 let index = usize::try_from(place).unwrap_or(usize::MAX) / WORD;
                 if let Some(word) = words.get_mut(index) {
                     *word = entry.r_addend.get(Le).cast_unsigned();

@@ -9,6 +9,7 @@ use crate::probe::{Found, Hook};
 use crate::sys;
 
 use super::Witness;
+use super::go;
 use super::load::Plan;
 use super::skel::{TlsdumpProgs, TlsdumpSkel};
 
@@ -31,7 +32,7 @@ fn programs<'p, 'obj>(
     plan: &Plan,
 ) -> Vec<(&'p ProgramMut<'obj>, Side)> {
     let returning = at_return(progs, hook, plan).map(|program| (program, Side::Return));
-    returning.into_iter().chain(at_entry(progs, hook).map(|program| (program, Side::Entry))).collect()
+    returning.into_iter().chain(at_entry(progs, hook, plan).map(|program| (program, Side::Entry))).collect()
 }
 
 fn at_return<'p, 'obj>(
@@ -67,7 +68,11 @@ fn at_return<'p, 'obj>(
     })
 }
 
-fn at_entry<'p, 'obj>(progs: &'p TlsdumpProgs<'obj>, hook: Hook) -> Option<&'p ProgramMut<'obj>> {
+fn at_entry<'p, 'obj>(
+    progs: &'p TlsdumpProgs<'obj>,
+    hook: Hook,
+    plan: &Plan,
+) -> Option<&'p ProgramMut<'obj>> {
     Some(match hook {
         Hook::WriteInt | Hook::WriteLong => &progs.enter_write_int,
         Hook::ReadInt | Hook::ReadLong => &progs.enter_read_int,
@@ -101,6 +106,7 @@ fn at_entry<'p, 'obj>(progs: &'p TlsdumpProgs<'obj>, hook: Hook) -> Option<&'p P
         Hook::NssOption => &progs.nss_option,
         Hook::NssHostName => &progs.enter_nss_host_name,
         Hook::NssProtocol => &progs.enter_nss_protocol,
+        Hook::Go(site, abi) => go::program(progs, site, abi, plan),
     })
 }
 
@@ -114,36 +120,41 @@ pub(super) fn library(
 ) -> anyhow::Result<Vec<Link>> {
     let path = sys::fd_path(&found.file);
     let mut links = Vec::new();
-    for (hook, offset) in &found.hooks {
+    for places in found.hooks.chunk_by(|(a, _), (b, _)| a == b) {
+        let Some((hook, _)) = places.first() else { continue };
+        let offsets: Vec<_> = places.iter().map(|(_, offset)| *offset).collect();
         for (program, side) in programs(&skel.progs, *hook, plan) {
-            let link = function(program, side, plan, &path, *offset, library)
+            let attached = functions(program, side, plan, &path, &offsets, library)
                 .with_context(|| format!("cannot probe {} ({hook:?})", found.path.display()))?;
-            links.push(link);
+            links.extend(attached);
         }
     }
     Ok(links)
 }
 
-fn function(
+/// Attaches one program at several places, by one link where the kernel can.
+fn functions(
     program: &ProgramMut<'_>,
     side: Side,
     plan: &Plan,
     path: &Path,
-    offset: u64,
+    offsets: &[u64],
     library: u32,
-) -> anyhow::Result<Link> {
-    let offset = usize::try_from(offset).context("function beyond the address space")?;
+) -> anyhow::Result<Vec<Link>> {
+    let offsets = offsets.iter().map(|&offset| usize::try_from(offset)).collect::<Result<Vec<_>, _>>();
+    let offsets = offsets.context("function beyond the address space")?;
     let cookie = if plan.cookies { u64::from(library) } else { 0 };
     let retprobe = side == Side::Return;
-    let link = if plan.uprobe_multi {
-        let opts =
-            UprobeMultiOpts { offsets: vec![offset], cookies: vec![cookie], retprobe, ..Default::default() };
-        program.attach_uprobe_multi_with_opts(ANY_PROCESS, path, "", opts)?
-    } else {
+    if plan.uprobe_multi {
+        let cookies = vec![cookie; offsets.len()];
+        let opts = UprobeMultiOpts { offsets, cookies, retprobe, ..Default::default() };
+        return Ok(vec![program.attach_uprobe_multi_with_opts(ANY_PROCESS, path, "", opts)?]);
+    }
+    let attach = |offset| {
         let opts = UprobeOpts { cookie, retprobe, ..Default::default() };
-        program.attach_uprobe_with_opts(ANY_PROCESS, path, offset, opts)?
+        Ok(program.attach_uprobe_with_opts(ANY_PROCESS, path, offset, opts)?)
     };
-    Ok(link)
+    offsets.into_iter().map(attach).collect()
 }
 
 /// Attaches what sees processes begin and end.

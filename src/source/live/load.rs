@@ -145,6 +145,14 @@ fn choose_programs(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan) {
         (&mut p.exit_read_out_unrolled, false),
         (&mut p.exit_write_long_unrolled, false),
         (&mut p.exit_read_long_unrolled, false),
+        (&mut p.go_exit_write, true),
+        (&mut p.go_exit_read, true),
+        (&mut p.go_exit_write_stack, true),
+        (&mut p.go_exit_read_stack, true),
+        (&mut p.go_exit_write_unrolled, false),
+        (&mut p.go_exit_read_unrolled, false),
+        (&mut p.go_exit_write_unrolled_stack, false),
+        (&mut p.go_exit_read_unrolled_stack, false),
     ] {
         program.set_autoload(needs_loop == plan.bpf_loop);
     }

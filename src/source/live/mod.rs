@@ -2,6 +2,7 @@
 
 mod attach;
 mod buffer;
+mod go;
 mod kernel;
 mod layout;
 mod load;
