@@ -10,6 +10,8 @@
 mod capture;
 #[path = "../support/container.rs"]
 mod container;
+#[path = "../support/live_go.rs"]
+mod go_program;
 #[path = "../support/live_lab.rs"]
 mod lab;
 #[path = "../support/live_mover.rs"]
@@ -33,6 +35,7 @@ mod addresses;
 mod bytes;
 mod ends;
 mod filters;
+mod go;
 mod harness;
 mod isolation;
 mod libraries;

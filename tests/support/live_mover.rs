@@ -119,9 +119,13 @@ impl Mover {
     /// What its sessions moved.
     #[track_caller]
     pub(crate) fn end(self) -> Vec<Moved> {
-        let ended = self.process.end().succeeds();
-        ended.stdout.lines().filter_map(|line| line.strip_prefix("session ")).map(parse).collect()
+        sessions(&self.process.end().succeeds().stdout)
     }
+}
+
+/// What the sessions moved of which a program printed this.
+pub(crate) fn sessions(printed: &str) -> Vec<Moved> {
+    printed.lines().filter_map(|line| line.strip_prefix("session ")).map(parse).collect()
 }
 
 fn parse(line: &str) -> Moved {

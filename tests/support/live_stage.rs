@@ -35,7 +35,7 @@ pub(crate) struct Ends {
 
 /// A capture as tshark shows it to somebody who has configured nothing.
 pub(crate) struct Shown {
-    captured: Captured,
+    pub(crate) captured: Captured,
     home: PathBuf,
     rows: Vec<Row>,
 }
@@ -81,8 +81,16 @@ impl Stage {
     /// Begins to capture both ends.
     #[track_caller]
     pub(crate) fn capture(&self) -> Capturing<'_> {
-        let [client, server] =
-            [&self.client, &self.server].map(|place| Tlsdump::begin(&self.lab, &[&place.option()]));
+        self.capture_also(&[])
+    }
+
+    /// The same with more arguments.
+    #[track_caller]
+    pub(crate) fn capture_also(&self, arguments: &[&str]) -> Capturing<'_> {
+        let begin = |place: &Container| {
+            Tlsdump::begin(&self.lab, &[&[place.option().as_str()], arguments].concat())
+        };
+        let [client, server] = [&self.client, &self.server].map(begin);
         Capturing { stage: self, client: client.armed(), server: server.armed() }
     }
 

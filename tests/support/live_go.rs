@@ -1,0 +1,114 @@
+//! Builds `tests/programs/gomove.go` by a real Go, and runs it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::container::Place;
+use crate::lab::{Lab, find, free_port};
+use crate::mover::{Moved, SERVER_SEED, sessions};
+use crate::process::{Process, run};
+
+/// Where compiled packages are kept between tests.
+const CACHE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/go-cache");
+
+/// The program, built in one way.
+pub(crate) struct Gomove<'a> {
+    lab: &'a Lab,
+    pub(crate) program: PathBuf,
+}
+
+/// A server that runs, and where.
+pub(crate) struct Server {
+    process: Process,
+    pub(crate) address: SocketAddr,
+}
+
+/// The Go that is tested: that of `$GO`, else the one that `./dev setup` installs.
+fn go() -> PathBuf {
+    let go = std::env::var_os("GO").map(PathBuf::from).or_else(|| find("go"));
+    go.expect("the live tests need the program go: ./dev setup installs it")
+}
+
+impl<'a> Gomove<'a> {
+    /// Builds it with these arguments of `go build`.
+    #[track_caller]
+    pub(crate) fn build(lab: &'a Lab, arguments: &[&str]) -> Self {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/gomove.go");
+        let program = lab.path(&format!("gomove{}", arguments.concat().replace(['/', ' '], "")));
+        let mut build = Command::new(go());
+        // Nothing of the user's settings, and nothing from the network.
+        for (name, value) in
+            [("CGO_ENABLED", "0"), ("GO111MODULE", "off"), ("GOFLAGS", ""), ("GOTOOLCHAIN", "local")]
+        {
+            build.env(name, value);
+        }
+        build.env("GOCACHE", CACHE).env("GOPATH", lab.path("go"));
+        run(build.arg("build").args(arguments).arg("-o").arg(&program).arg(source)).succeeds();
+        Self { lab, program }
+    }
+
+    /// The one that was put there.
+    pub(crate) fn at(lab: &'a Lab, program: PathBuf) -> Self {
+        Self { lab, program }
+    }
+
+    /// tlsdump's option for it.
+    pub(crate) fn option(&self) -> String {
+        format!("--lib={}", self.program.display())
+    }
+
+    fn command(&self, place: &impl Place, options: &str, side: &str, address: SocketAddr) -> Command {
+        let mut command = place.command(&self.program);
+        command.args(options.split_whitespace()).args([side, &address.to_string()]);
+        command
+    }
+
+    /// A server (`server` with steps, or `serve`) on a free port.
+    #[track_caller]
+    pub(crate) fn serve(&self, place: &impl Place, options: &str, side: &str, steps: &str) -> Server {
+        self.serve_at(place, options, side, steps, ([127, 0, 0, 1], free_port()).into())
+    }
+
+    #[track_caller]
+    pub(crate) fn serve_at(
+        &self,
+        place: &impl Place,
+        options: &str,
+        side: &str,
+        steps: &str,
+        address: SocketAddr,
+    ) -> Server {
+        let certificate = self.lab.certificate();
+        let options = format!("-s {SERVER_SEED} -c {} {options}", certificate.display());
+        let process = Process::start(
+            self.command(place, &options, side, address).args(steps.split_whitespace()),
+        );
+        process.stdout_line("the server", |line| line == "listening");
+        Server { process, address }
+    }
+
+    /// Runs a client (`client` with steps, or `get`) to its end, and gives what its sessions moved, and all
+    /// that it printed.
+    #[track_caller]
+    pub(crate) fn ask(
+        &self,
+        place: &impl Place,
+        options: &str,
+        side: &str,
+        steps: &str,
+        server: &Server,
+    ) -> (Vec<Moved>, String) {
+        let mut command = self.command(place, options, side, server.address);
+        let ended = run(command.args(steps.split_whitespace())).succeeds();
+        (sessions(&ended.stdout), ended.stdout)
+    }
+}
+
+impl Server {
+    /// What its sessions moved.
+    #[track_caller]
+    pub(crate) fn end(self) -> Vec<Moved> {
+        sessions(&self.process.end().succeeds().stdout)
+    }
+}
