@@ -17,7 +17,7 @@ use super::layers::{FileId, Layers, mounts};
 use super::maps::{Mapping, code_mappings};
 use super::recognise::{Recognised, Unfit, recognise};
 use super::table::{Hook, Library};
-use super::walk::walk;
+use super::walk::{Kind, walk};
 use crate::sys;
 
 /// Most files in a plan: each is held open.
@@ -244,8 +244,9 @@ impl Scanner {
         }
         pass.roots.insert(key);
         let mounts = mounts(&view.process);
-        let left_out =
-            walk(&view.root, &mounts, &mut |path, name| self.candidate(view, pass, name, Some(path)));
+        let left_out = walk(&view.root, &mounts, &mut |path, name, kind| {
+            self.candidate(view, pass, name, (kind == Kind::Named).then_some(path));
+        });
         for (path, why) in left_out {
             self.skip(path, why);
         }

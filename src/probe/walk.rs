@@ -25,6 +25,14 @@ const DIRECTORIES: [&str; 9] = [
     "/usr/local/bin",
     "/opt",
 ];
+/// Where containers have their own programs; not gone into deeper.
+const PROGRAM_DIRECTORIES: [&str; 8] =
+    ["/", "/app", "/bin", "/go/bin", "/ko-app", "/sbin", "/usr/local/sbin", "/usr/sbin"];
+/// A directory of that name too has programs, wherever it is found.
+const PROGRAM_NAMES: [&str; 2] = ["bin", "sbin"];
+/// A program is looked into ahead of use if it has so many bytes: one with a TLS library within has more, and
+/// few others have.
+const PROGRAM_BYTES_MIN: i64 = 1 << 20;
 /// How deep below one of them.
 const DEPTH_MAX: u32 = 12;
 /// Most directory entries that are looked at in one root.
@@ -39,13 +47,29 @@ const CONF_DIRECTORIES_MAX: usize = 256;
 /// File systems, by the beginning of their type, where a look at a file may take for ever or hang.
 const REMOTE: [&str; 8] = ["fuse", "nfs", "cifs", "smb", "ceph", "afs", "9p", "gfs"];
 
-/// Goes through the library directories of `root`, and gives `each` the path and name (`O_PATH`) of all that
-/// bears a name of the table. Returns what had to be left out, with the reason.
-pub(super) fn walk(
-    root: &OwnedFd,
-    mounts: &[Mount],
-    each: &mut dyn FnMut(&Path, OwnedFd),
-) -> Vec<(PathBuf, String)> {
+/// Why a file is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It bears a name of the table.
+    Named,
+    /// It is a program, and large.
+    Program,
+}
+
+/// What is done with the path and name (`O_PATH`) of a file.
+type Each<'a> = dyn FnMut(&Path, OwnedFd, Kind) + 'a;
+
+/// A directory that is still to be gone through.
+struct Pending {
+    path: PathBuf,
+    depth: u32,
+    /// Whether it may be a link.
+    follow: bool,
+}
+
+/// Goes through the directories of `root` that have libraries and programs, and gives `each` all that bears a
+/// name of the table, and large programs. Returns what had to be left out, with the reason.
+pub(super) fn walk(root: &OwnedFd, mounts: &[Mount], each: &mut Each<'_>) -> Vec<(PathBuf, String)> {
     let remote = mounts.iter().filter(|m| REMOTE.iter().any(|start| m.fs_type.starts_with(start)));
     let remote = remote.map(|mount| mount.point.clone()).collect();
     let mut walk = Walk {
@@ -58,13 +82,15 @@ pub(super) fn walk(
     };
     let mut left_out = Vec::new();
     let configured = configured_directories(root);
-    let mut pending: Vec<_> =
-        configured.into_iter().chain(DIRECTORIES.map(PathBuf::from)).map(|d| (d, 0)).collect();
-    while let Some((directory, depth)) = pending.pop() {
-        match walk.directory(&directory, depth, &mut pending) {
+    let start = |depth| move |path| Pending { path, depth, follow: true };
+    // Taken from the end: what is gone into deeper comes first, as a directory is gone through but once.
+    let mut pending: Vec<_> = PROGRAM_DIRECTORIES.map(PathBuf::from).map(start(DEPTH_MAX)).into();
+    pending.extend(configured.into_iter().chain(DIRECTORIES.map(PathBuf::from)).map(start(0)));
+    while let Some(directory) = pending.pop() {
+        match walk.directory(&directory, &mut pending) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => left_out.push((directory, error.to_string())),
+            Err(error) => left_out.push((directory.path, error.to_string())),
         }
         if walk.entries_left == 0 || walk.files_left == 0 {
             let why =
@@ -76,27 +102,29 @@ pub(super) fn walk(
     left_out
 }
 
-struct Walk<'a> {
+struct Walk<'a, 'e> {
     root: &'a OwnedFd,
     remote: HashSet<PathBuf>,
     /// Device and inode of directories that have been gone through: /lib and /usr/lib are often the same.
     visited: HashSet<(u64, u64)>,
     entries_left: u64,
     files_left: u64,
-    each: &'a mut dyn FnMut(&Path, OwnedFd),
+    each: &'a mut Each<'e>,
 }
 
-impl Walk<'_> {
-    fn directory(&mut self, path: &Path, depth: u32, pending: &mut Vec<(PathBuf, u32)>) -> io::Result<()> {
+impl Walk<'_, '_> {
+    fn directory(&mut self, directory: &Pending, pending: &mut Vec<Pending>) -> io::Result<()> {
+        let Pending { ref path, depth, follow } = *directory;
         if self.remote.contains(path) {
             return Err(io::Error::other("on a file system that may hang"));
         }
-        let follow = if depth == 0 { OFlags::empty() } else { OFlags::NOFOLLOW };
+        let follow = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
         let dir = sys::open_in_root(self.root, path, OFlags::RDONLY | OFlags::DIRECTORY | follow)?;
         let stat = rustix::fs::fstat(&dir)?;
         if !self.visited.insert((stat.st_dev, stat.st_ino)) {
             return Ok(());
         }
+        let programs = has_programs(path);
         for entry in Dir::new(dir)? {
             let entry = entry?;
             self.entries_left = self.entries_left.saturating_sub(1);
@@ -107,16 +135,22 @@ impl Walk<'_> {
             let below = path.join(OsStr::from_bytes(name));
             match entry.file_type() {
                 _ if name == b"." || name == b".." => {}
-                FileType::Directory if depth < DEPTH_MAX => pending.push((below, depth + 1)),
+                FileType::Directory if depth < DEPTH_MAX => {
+                    pending.push(Pending { path: below, depth: depth + 1, follow: false });
+                }
                 // Some file systems don't tell. What is no directory is then refused when it is opened as
                 // one.
                 FileType::Unknown if depth < DEPTH_MAX && !table::may_hold_library(name) => {
                     if self.is_directory(&below) {
-                        pending.push((below, depth + 1));
+                        pending.push(Pending { path: below, depth: depth + 1, follow: false });
+                    } else if programs {
+                        self.program(&below);
                     }
                 }
                 FileType::Directory => {}
-                _ => self.file(&below, name),
+                _ if table::may_hold_library(name) => self.named(&below),
+                _ if programs => self.program(&below),
+                _ => {}
             }
         }
         Ok(())
@@ -129,15 +163,31 @@ impl Walk<'_> {
     }
 
     /// A link that leads nowhere, or a file that has just gone, is nothing to speak of.
-    fn file(&mut self, path: &Path, name: &[u8]) {
-        if !table::may_hold_library(name) {
-            return;
-        }
+    fn named(&mut self, path: &Path) {
         if let Ok(file) = sys::open_in_root(self.root, path, OFlags::PATH) {
-            self.files_left = self.files_left.saturating_sub(1);
-            (self.each)(path, file);
+            self.give(path, file, Kind::Named);
         }
     }
+
+    fn program(&mut self, path: &Path) {
+        let Ok(file) = sys::open_in_root(self.root, path, OFlags::PATH) else { return };
+        let Ok(stat) = rustix::fs::fstat(&file) else { return };
+        let executable = stat.st_mode & 0o111 != 0;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if regular && executable && stat.st_size >= PROGRAM_BYTES_MIN {
+            self.give(path, file, Kind::Program);
+        }
+    }
+
+    fn give(&mut self, path: &Path, file: OwnedFd, kind: Kind) {
+        self.files_left = self.files_left.saturating_sub(1);
+        (self.each)(path, file, kind);
+    }
+}
+
+fn has_programs(directory: &Path) -> bool {
+    let named = directory.file_name().is_some_and(|name| PROGRAM_NAMES.iter().any(|known| name == *known));
+    named || PROGRAM_DIRECTORIES.iter().any(|known| directory == Path::new(known))
 }
 
 /// The directories in the dynamic linker's configuration (ldconfig(8)).
@@ -195,7 +245,7 @@ mod tests {
     fn names_in(root: &Path, mounts: &[Mount]) -> (Vec<String>, Vec<(PathBuf, String)>) {
         let mut names = Vec::new();
         let fd = sys::open_root(root).unwrap();
-        let left_out = walk(&fd, mounts, &mut |path, _| names.push(path.to_string_lossy().into_owned()));
+        let left_out = walk(&fd, mounts, &mut |path, _, _| names.push(path.to_string_lossy().into_owned()));
         names.sort();
         (names, left_out)
     }
@@ -226,6 +276,31 @@ mod tests {
         for place in ["libssl.so.3", "libssl-4bc2b4aa.so.3", "node"] {
             assert!(places.contains(&place), "{place}");
         }
+    }
+
+    #[test]
+    fn large_programs_are_found_where_programs_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        symlink("usr/bin", root.join("bin")).unwrap();
+        for (path, mode, bytes) in [
+            ("server", 0o755, 1 << 20),
+            ("app/server", 0o755, 1 << 20),
+            ("usr/bin/tool", 0o755, 1 << 20),
+            ("opt/pack/bin/tool", 0o700, 1 << 20),
+            ("app/data", 0o644, 1 << 20),
+            ("app/deeper/server", 0o755, 1 << 20),
+            ("opt/pack/tool", 0o755, 1 << 20),
+            ("usr/bin/small", 0o755, (1 << 20) - 1),
+        ] {
+            file(root, path);
+            let file = fs::File::options().write(true).open(root.join(path)).unwrap();
+            file.set_len(bytes).unwrap();
+            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        }
+        let (names, left_out) = names_in(root, &[]);
+        assert_eq!(names, ["/app/server", "/opt/pack/bin/tool", "/server", "/usr/bin/tool"]);
+        assert_eq!(left_out, []);
     }
 
     #[test]
