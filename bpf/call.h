@@ -119,8 +119,8 @@ static __always_inline void call_enter(const struct call *call)
 		COUNT(lost_calls, 1);
 }
 
-/* Takes the thread's call that returns to `sp`. False: there is none, because the task is not wanted or another
- * probe on the same call has taken it. */
+/* Takes the thread's call that returns to `sp`. False: there is none, because the task is not wanted or
+ * another probe on the same call has taken it. */
 static __always_inline bool call_leave(u64 sp, u32 dir, struct call *call)
 {
 	u64 thread = bpf_get_current_pid_tgid();

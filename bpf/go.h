@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* Probes on Go's crypto/tls. The session is the *tls.Conn: Go moves stacks about, but not what is on the heap.
- * Returns are probed at each RET instruction of a function: the kernel's return probes replace the return
- * address on the stack, which Go's runtime reads. */
+/* Probes on Go's crypto/tls. The session is the *tls.Conn: Go moves stacks about, but not what is on the
+ * heap. Returns are probed at each RET instruction of a function: the kernel's return probes replace the
+ * return address on the stack, which Go's runtime reads. */
 #ifndef TLSDUMP_GO_H
 #define TLSDUMP_GO_H
 
@@ -93,8 +93,8 @@ static __always_inline int go_exit(struct pt_regs *ctx, enum go_abi abi, u32 dir
 	return tls_moved(ctx, &call, moved, loop);
 }
 
-/* Whether a handshake that begins on the session is another one in it (TLS 1.2 renegotiation, which Go does as a
- * client, and within a read). */
+/* Whether a handshake that begins on the session is another one in it (TLS 1.2 renegotiation, which Go does
+ * as a client, and within a read). */
 static __always_inline bool go_is_renegotiation(const struct session *s, const struct goroutine *go, u64 conn)
 {
 	struct calls *c = bpf_map_lookup_elem(&go_calls, &go->key);
@@ -106,8 +106,8 @@ static __always_inline bool go_is_renegotiation(const struct session *s, const s
 	return within->ssl == conn && within->dir == DIR_IN && s->context.conn.role == ROLE_CLIENT;
 }
 
-/* func (c *Conn) f(…): clientHandshake, serverHandshake. What was at this address before is gone, whether or not
- * its end was seen: the memory of a Conn is used again as the garbage collector likes. */
+/* func (c *Conn) f(…): clientHandshake, serverHandshake. What was at this address before is gone, whether or
+ * not its end was seen: the memory of a Conn is used again as the garbage collector likes. */
 static __always_inline int go_handshake(struct pt_regs *ctx, enum go_abi abi, u8 role)
 {
 	u64 conn = go_word(ctx, abi, GO_RECEIVER);

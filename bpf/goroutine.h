@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* Goroutines: which one the thread runs, and the library calls that it is in. A goroutine can go on in another
- * thread within a call, and its stack can be moved; what stays is the address of its struct g, and how far
- * something is below the upper end of its stack. */
+/* Goroutines: which one the thread runs, and the library calls that it is in. A goroutine can go on in
+ * another thread within a call, and its stack can be moved; what stays is the address of its struct g, and
+ * how far something is below the upper end of its stack. */
 #ifndef TLSDUMP_GOROUTINE_H
 #define TLSDUMP_GOROUTINE_H
 
@@ -89,8 +89,8 @@ static __always_inline struct pt_regs *user_registers(void)
 	return BPF_CORE_READ(task, stack) + THREAD_SIZE - bpf_core_type_size(struct pt_regs);
 }
 
-/* The innermost call of the goroutine that has called the kernel, or NULL. Asked at each use of a socket on the
- * machine: processes without sessions, which are most, are let go first. */
+/* The innermost call of the goroutine that has called the kernel, or NULL. Asked at each use of a socket on
+ * the machine: processes without sessions, which are most, are let go first. */
 static __always_inline struct call *go_call_top(void)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32;

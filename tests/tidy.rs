@@ -23,6 +23,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("crc32fast", &["src/source/stream.rs"]),
     ("etherparse", &["src/frame/"]),
     ("flume", &["src/run.rs", "src/file/output.rs", "src/file/writing.rs"]),
+    ("iced_x86", &["src/probe/go/"]),
     ("nix", &["src/privileges.rs"]),
     ("libbpf_rs", &["src/source/live"]),
     ("object", &["src/probe/"]),

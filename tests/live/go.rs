@@ -1,5 +1,5 @@
-//! Go's crypto/tls: real Go programs at both ends, built in all ways that matter. `tests/go-versions` runs these
-//! tests with other versions of Go, and docs/GO.md has the results.
+//! Go's crypto/tls: real Go programs at both ends, built in all ways that matter. `tests/go-versions` runs
+//! these tests with other versions of Go, and docs/GO.md has the results.
 
 use crate::capture::{Captured, Tlsdump};
 use crate::container::{Container, Host};
@@ -13,7 +13,8 @@ const STRIPPED: &[&str] = &["-ldflags=-s -w"];
 const PIE: &[&str] = &["-buildmode=pie"];
 const STRIPPED_PIE: &[&str] = &["-buildmode=pie", "-ldflags=-s -w"];
 
-/// Captures client and server in one container and expects, of each end, exactly what it moved, and nothing else.
+/// Captures client and server in one container and expects, of each end, exactly what it moved, and nothing
+/// else.
 #[track_caller]
 fn exact(build: &[&str], options: &str, client: &str, server: &str) -> Vec<Moved> {
     let lab = Lab::new();
@@ -39,6 +40,7 @@ fn are_exact(captured: &Captured, moved: &[Moved]) {
         assert_eq!(captured.value(conversation, "tuple"), "nested");
         assert!(conversation.opened && conversation.written().finished, "{captured}");
     }
+    println!("{} sessions exact", moved.len());
 }
 
 #[test]

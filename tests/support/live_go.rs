@@ -27,7 +27,7 @@ pub(crate) struct Server {
 /// The Go that is tested: that of `$GO`, else the one that `./dev setup` installs.
 fn go() -> PathBuf {
     let go = std::env::var_os("GO").map(PathBuf::from).or_else(|| find("go"));
-    go.expect("the live tests need the program go: ./dev setup installs it")
+    go.unwrap_or_else(|| panic!("the live tests need the program go: ./dev setup installs it"))
 }
 
 impl<'a> Gomove<'a> {
@@ -81,9 +81,8 @@ impl<'a> Gomove<'a> {
     ) -> Server {
         let certificate = self.lab.certificate();
         let options = format!("-s {SERVER_SEED} -c {} {options}", certificate.display());
-        let process = Process::start(
-            self.command(place, &options, side, address).args(steps.split_whitespace()),
-        );
+        let process =
+            Process::start(self.command(place, &options, side, address).args(steps.split_whitespace()));
         process.stdout_line("the server", |line| line == "listening");
         Server { process, address }
     }

@@ -87,9 +87,8 @@ impl Stage {
     /// The same with more arguments.
     #[track_caller]
     pub(crate) fn capture_also(&self, arguments: &[&str]) -> Capturing<'_> {
-        let begin = |place: &Container| {
-            Tlsdump::begin(&self.lab, &[&[place.option().as_str()], arguments].concat())
-        };
+        let begin =
+            |place: &Container| Tlsdump::begin(&self.lab, &[&[place.option().as_str()], arguments].concat());
         let [client, server] = [&self.client, &self.server].map(begin);
         Capturing { stage: self, client: client.armed(), server: server.armed() }
     }

@@ -62,10 +62,10 @@ fn decoder(code: &[u8]) -> Decoder<'_> {
     Decoder::with_ip(64, code, 0, DecoderOptions::NONE)
 }
 
-/// A function begins by asking whether the stack has room, and goes to the runtime if not, which moves the stack
-/// and begins anew. The place after it, where arguments and stack pointer still are as they were, is reached once
-/// in a call; and the kernel need not single-step what stands there (`push`) or before (a jump). How the check
-/// finds the goroutine shows the ABI.
+/// A function begins by asking whether the stack has room, and goes to the runtime if not, which moves the
+/// stack and begins anew. The place after it, where arguments and stack pointer still are as they were, is
+/// reached once in a call; and the kernel need not single-step what stands there (`push`) or before (a jump).
+/// How the check finds the goroutine shows the ABI.
 fn prologue(code: &[u8]) -> Option<(u64, Abi)> {
     let mut abi = None;
     let mut checked = false;

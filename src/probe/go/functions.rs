@@ -35,7 +35,8 @@ struct Table {
     words: [u64; HEADER_WORDS],
 }
 
-/// A function in the table: from where to where, counted from the beginning of all code if the format says so.
+/// A function in the table: from where to where, counted from the beginning of all code where the format says
+/// so.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     function: usize,
@@ -189,9 +190,9 @@ impl Table {
         Ok(())
     }
 
-    /// What the addresses may count from. It was in the table's header until Go 1.25 or so, and is in the
-    /// module's data after; in programs that can be moved, a relocation has it. A C linker puts code of its own
-    /// before Go's, so the beginning of the section is only the last resort.
+    /// What the addresses may count from. It was in the table's header at first, and is in the module's data
+    /// since; in programs that can be moved, a relocation has it. A C linker puts code of its own before Go's,
+    /// so the beginning of the section is only the last resort.
     fn code_addresses(&self, elf: &mut Elf<'_>) -> Result<Vec<u64>, ElfError> {
         if self.format != Format::Go118 {
             return Ok(vec![0]);
@@ -233,7 +234,8 @@ impl Format {
         if self == Self::Go118 { 4 } else { 8 }
     }
 
-    /// Where in what the list refers to the place of the name is, behind the address; and how many bytes these are.
+    /// Where in what the list refers to the place of the name is, behind the address, and how many bytes that
+    /// makes.
     fn name_at(self) -> (usize, u64) {
         if self == Self::Go118 { (4, 8) } else { (8, 12) }
     }

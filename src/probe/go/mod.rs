@@ -1,8 +1,8 @@
 //! Go programs: whether a file is one, and where the functions of its `crypto/tls` begin and return.
 //!
 //! They are found by name in the symbol table, or, as that is often stripped, in the table that the runtime
-//! itself needs to walk stacks. Returns are places in the code: Go moves stacks and reads the return addresses
-//! on them, so a return probe, which replaces them, ends the program.
+//! itself needs to walk stacks. Returns are places in the code: Go moves stacks and reads the return
+//! addresses on them, so a return probe, which replaces them, ends the program.
 
 mod build_info;
 mod code;
