@@ -16,7 +16,15 @@ enum go_abi {
 enum go_word {
 	GO_RECEIVER = 0,
 	GO_BUFFER = 1,
-	GO_MOVED = 4, /* on the stack, behind length and capacity; else in the first register */
+	GO_LENGTH = 2,
+	GO_MOVED = 4, /* on the stack, behind the capacity; else in the first register */
+};
+
+/* Whether a function has its arguments on the stack still when it returns: those that came in registers in the
+ * room that its caller leaves for them. User space has read its code to know (src/probe/go/code.rs). */
+enum go_frame {
+	GO_FORGETS,
+	GO_KEEPS,
 };
 
 #if defined(__TARGET_ARCH_x86)
@@ -72,7 +80,20 @@ static __always_inline int go_enter(struct pt_regs *ctx, enum go_abi abi, u32 di
 	return 0;
 }
 
-static __always_inline int go_exit(struct pt_regs *ctx, enum go_abi abi, u32 dir, bool loop)
+/* A call that began before the capture, or was forgotten among too many. Most connections of a server have one
+ * such, which waits for the next request. */
+static __always_inline bool go_kept(struct pt_regs *ctx, u32 dir, u64 moved, struct call *call)
+{
+	call->dir = dir;
+	call->ssl = go_word(ctx, GO_STACK, GO_RECEIVER);
+	call->buf = go_word(ctx, GO_STACK, GO_BUFFER);
+	call->at_ns = bpf_ktime_get_ns();
+	call->out = 0;
+	return call->ssl && call->buf && moved <= go_word(ctx, GO_STACK, GO_LENGTH);
+}
+
+static __always_inline int go_exit(struct pt_regs *ctx, enum go_abi abi, u32 dir, enum go_frame frame,
+				   bool loop)
 {
 	__s64 moved = go_word(ctx, abi, GO_MOVED);
 	struct goroutine go = {};
@@ -80,16 +101,15 @@ static __always_inline int go_exit(struct pt_regs *ctx, enum go_abi abi, u32 dir
 
 	if (!task_wanted((void *)bpf_get_current_task()))
 		return 0;
-	if (!go_fill(&go, ctx) || !go_call_leave(&go, dir, &call)) {
-		/* It began before the capture, or was forgotten among too many. */
-		if (moved > 0)
-			COUNT(lost_calls, 1);
+	if (go_fill(&go, ctx) && go_call_leave(&go, dir, &call)) {
+		if (call.out)
+			call.buf += go.hi;
+	} else if (moved > 0 && (frame == GO_FORGETS || !go_kept(ctx, dir, moved, &call))) {
+		COUNT(lost_calls, 1);
 		return 0;
 	}
 	if (moved <= 0)
 		return 0;
-	if (call.out)
-		call.buf += go.hi;
 	return tls_moved(ctx, &call, moved, loop);
 }
 
@@ -145,10 +165,12 @@ static __always_inline int go_handshake(struct pt_regs *ctx, enum go_abi abi, u8
 
 GO_PROGRAM(go_enter_write, go_enter, DIR_OUT)
 GO_PROGRAM(go_enter_read, go_enter, DIR_IN)
-GO_PROGRAM(go_exit_write, go_exit, DIR_OUT, true)
-GO_PROGRAM(go_exit_read, go_exit, DIR_IN, true)
-GO_PROGRAM(go_exit_write_unrolled, go_exit, DIR_OUT, false)
-GO_PROGRAM(go_exit_read_unrolled, go_exit, DIR_IN, false)
+GO_PROGRAM(go_exit_write, go_exit, DIR_OUT, GO_FORGETS, true)
+GO_PROGRAM(go_exit_read, go_exit, DIR_IN, GO_FORGETS, true)
+GO_PROGRAM(go_exit_read_kept, go_exit, DIR_IN, GO_KEEPS, true)
+GO_PROGRAM(go_exit_write_unrolled, go_exit, DIR_OUT, GO_FORGETS, false)
+GO_PROGRAM(go_exit_read_unrolled, go_exit, DIR_IN, GO_FORGETS, false)
+GO_PROGRAM(go_exit_read_kept_unrolled, go_exit, DIR_IN, GO_KEEPS, false)
 GO_PROGRAM(go_client, go_handshake, ROLE_CLIENT)
 GO_PROGRAM(go_server, go_handshake, ROLE_SERVER)
 

@@ -5,7 +5,7 @@ use crate::capture::{Captured, Tlsdump};
 use crate::container::{Container, Host};
 use crate::go_program::Gomove;
 use crate::lab::Lab;
-use crate::mover::{Moved, Sum};
+use crate::mover::{Moved, Sum, sessions};
 use crate::stage::Stage;
 use crate::streams::Conversation;
 
@@ -123,6 +123,36 @@ fn http1_with_connections_that_are_kept() {
         let answer = String::from_utf8_lossy(conversation.read().bytes());
         assert!(request.starts_with("POST /page/0 HTTP/1.1\r\n") && request.contains("POST /page/1 "));
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+}
+
+/// Each end waits in a read when the capture begins: the server for a byte of the next request, the client for
+/// an answer, or the end.
+#[test]
+fn what_comes_over_an_idle_connection_is_whole() {
+    let lab = Lab::new();
+    let container = Container::new(&lab);
+    let gomove = Gomove::build(&lab, STRIPPED);
+    let serving = gomove.serve(&container, "", "serve", "");
+    let mut client = gomove.start(&container, "-g -r 2 -b 1000", "get", &serving);
+    client.stdout_line("the first answer", |line| line == "gate");
+    let tlsdump = Tlsdump::start(&lab, &[&container.option(), "--both-ends"]);
+    client.type_line("");
+    let mut moved = sessions(&client.end().succeeds().stdout);
+    moved.extend(serving.end());
+    let captured = tlsdump.stop();
+    assert_eq!((moved.len(), captured.conversations.len()), (2, 2), "{captured}");
+    for session in &moved {
+        let conversation = captured.between(session.local, session.remote);
+        let (wrote, read) = (conversation.written().bytes(), conversation.read().bytes());
+        let (request, answer) = if session.remote == moved[0].remote { (wrote, read) } else { (read, wrote) };
+        assert!(request.starts_with(b"POST /page/1 HTTP/1.1\r\n"), "{captured}");
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{captured}");
+        assert_eq!(
+            (wrote.len() * 2, read.len() * 2),
+            (session.wrote.bytes as usize, session.read.bytes as usize)
+        );
+        assert_eq!(captured.value(conversation, "tuple"), "nested");
     }
 }
 

@@ -42,6 +42,7 @@ var (
 	half        = flag.Bool("h", false, "closes its writing side first, and reads to the end")
 	http2       = flag.Bool("2", false, "get|serve: HTTP/2")
 	requests    = flag.Int("r", 1, "get: requests in each session")
+	gates       = flag.Bool("g", false, "get: before each request but the first prints \"gate\" and waits for a line")
 	body        = flag.Int("b", 0, "get: bytes that are sent with each request")
 
 	begun    uint64
@@ -263,6 +264,10 @@ func get(address string) {
 			}
 		}
 		for i := 0; i < *requests; i++ {
+			if *gates && i > 0 {
+				fmt.Println("gate")
+				fmt.Scanln()
+			}
 			ask(&http.Client{Transport: transport}, fmt.Sprintf("https://%s/page/%d", address, i))
 		}
 		transport.CloseIdleConnections()

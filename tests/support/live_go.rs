@@ -87,6 +87,12 @@ impl<'a> Gomove<'a> {
         Server { process, address }
     }
 
+    /// Starts a client.
+    #[track_caller]
+    pub(crate) fn start(&self, place: &impl Place, options: &str, side: &str, server: &Server) -> Process {
+        Process::start(&self.command(place, options, side, server.address))
+    }
+
     /// Runs a client (`client` with steps, or `get`) to its end, and gives what its sessions moved, and all
     /// that it printed.
     #[track_caller]

@@ -30,6 +30,8 @@ pub enum Site {
     WriteReturn,
     /// `func (c *Conn) Read(b []byte) (int, error)` returns.
     ReadReturn,
+    /// The same, and its arguments are on the stack still.
+    KeptReadReturn,
     /// `clientHandshake` or `serverHandshake` returns.
     HandshakeReturn,
     /// `Write` begins.
@@ -139,6 +141,8 @@ pub(super) fn recognise(
         let (name, begins, returns) = FUNCTIONS[function];
         let sites = code::sites(&code, info.abi).map_err(|why| GoError::Code { function: name, why })?;
         hooks.push((Hook::Go(begins, sites.abi), range.offset + sites.entry));
+        let kept = |site| if site == Site::ReadReturn { Site::KeptReadReturn } else { site };
+        let returns = returns.map(|site| if sites.keeps_arguments { kept(site) } else { site });
         let at_return = returns.map(|site| Hook::Go(site, sites.abi));
         hooks.extend(sites.returns.iter().flat_map(|at| at_return.map(|hook| (hook, range.offset + at))));
     }

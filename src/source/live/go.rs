@@ -20,6 +20,12 @@ pub(super) fn program<'p, 'obj>(
         Site::WriteReturn => pick(&progs.go_exit_write_unrolled, &progs.go_exit_write_unrolled_stack),
         Site::ReadReturn if plan.bpf_loop => pick(&progs.go_exit_read, &progs.go_exit_read_stack),
         Site::ReadReturn => pick(&progs.go_exit_read_unrolled, &progs.go_exit_read_unrolled_stack),
+        Site::KeptReadReturn if plan.bpf_loop => {
+            pick(&progs.go_exit_read_kept, &progs.go_exit_read_kept_stack)
+        }
+        Site::KeptReadReturn => {
+            pick(&progs.go_exit_read_kept_unrolled, &progs.go_exit_read_kept_unrolled_stack)
+        }
         Site::HandshakeReturn => &progs.go_exit_handshake,
         Site::Write => pick(&progs.go_enter_write, &progs.go_enter_write_stack),
         Site::Read => pick(&progs.go_enter_read, &progs.go_enter_read_stack),

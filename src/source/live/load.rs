@@ -147,12 +147,16 @@ fn choose_programs(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan) {
         (&mut p.exit_read_long_unrolled, false),
         (&mut p.go_exit_write, true),
         (&mut p.go_exit_read, true),
+        (&mut p.go_exit_read_kept, true),
         (&mut p.go_exit_write_stack, true),
         (&mut p.go_exit_read_stack, true),
+        (&mut p.go_exit_read_kept_stack, true),
         (&mut p.go_exit_write_unrolled, false),
         (&mut p.go_exit_read_unrolled, false),
+        (&mut p.go_exit_read_kept_unrolled, false),
         (&mut p.go_exit_write_unrolled_stack, false),
         (&mut p.go_exit_read_unrolled_stack, false),
+        (&mut p.go_exit_read_kept_unrolled_stack, false),
     ] {
         program.set_autoload(needs_loop == plan.bpf_loop);
     }
