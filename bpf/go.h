@@ -20,8 +20,8 @@ enum go_word {
 	GO_MOVED = 4, /* on the stack, behind the capacity; else in the first register */
 };
 
-/* Whether a function has its arguments on the stack still when it returns: those that came in registers in the
- * room that its caller leaves for them. User space has read its code to know (src/probe/go/code.rs). */
+/* Whether a function has its arguments on the stack still when it returns: those that came in registers in
+ * the room that its caller leaves for them. User space has read its code to know (src/probe/go/code.rs). */
 enum go_frame {
 	GO_FORGETS,
 	GO_KEEPS,
@@ -80,8 +80,8 @@ static __always_inline int go_enter(struct pt_regs *ctx, enum go_abi abi, u32 di
 	return 0;
 }
 
-/* A call that began before the capture, or was forgotten among too many. Most connections of a server have one
- * such, which waits for the next request. */
+/* A call that began before the capture, or was forgotten among too many. Most connections of a server have
+ * one such, which waits for the next request. */
 static __always_inline bool go_kept(struct pt_regs *ctx, u32 dir, u64 moved, struct call *call)
 {
 	call->dir = dir;

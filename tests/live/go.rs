@@ -126,8 +126,8 @@ fn http1_with_connections_that_are_kept() {
     }
 }
 
-/// Each end waits in a read when the capture begins: the server for a byte of the next request, the client for
-/// an answer, or the end.
+/// Each end waits in a read when the capture begins: the server for a byte of the next request, the client
+/// for an answer, or the end.
 #[test]
 fn what_comes_over_an_idle_connection_is_whole() {
     let lab = Lab::new();

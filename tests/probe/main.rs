@@ -4,6 +4,7 @@
 
 mod elf;
 mod files;
+mod go;
 mod namespaces;
 mod overlays;
 

@@ -20,8 +20,8 @@ pub(super) struct Sites {
     pub(super) entry: u64,
     pub(super) returns: Vec<u64>,
     pub(super) abi: Abi,
-    /// Whether receiver, pointer and length of `func (c *T) f(b []byte) (int, error)` are on the stack at each
-    /// return as they were passed: right above the return address.
+    /// Whether receiver, pointer and length of `func (c *T) f(b []byte) (int, error)` are on the stack at
+    /// each return as they were passed: right above the return address.
     pub(super) keeps_arguments: bool,
 }
 
@@ -167,4 +167,107 @@ fn may_write(instruction: &Instruction, room: std::ops::Range<u64>) -> bool {
     let begin = instruction.memory_displacement64();
     let end = begin.saturating_add(instruction.memory_size().size().max(1) as u64);
     instruction.memory_index() != Register::None || (begin < room.end && end > room.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop, proptest};
+
+    use super::*;
+
+    /// As Go 1.21 and later compile `func (c *T) f(b []byte) (int, error)`.
+    const REGISTERS: &[&[u8]] = &[
+        b"\x49\x3b\x66\x10",     // cmp rsp, [r14+0x10]
+        b"\x76\x22",             // jbe to the end
+        b"\x55",                 // push rbp
+        b"\x48\x89\xe5",         // mov rbp, rsp
+        b"\x48\x83\xec\x18",     // sub rsp, 0x18
+        b"\x48\x89\x44\x24\x28", // mov [rsp+0x28], rax
+        b"\x48\x89\x4c\x24\x38", // mov [rsp+0x38], rcx
+        b"\x48\x89\x5c\x24\x30", // mov [rsp+0x30], rbx
+        b"\xe8\x00\x00\x00\x00", // call
+        b"\x48\x83\xc4\x18",     // add rsp, 0x18
+        b"\x5d",                 // pop rbp
+        b"\xc3",                 // ret
+        b"\xe8\x00\x00\x00\x00", // call, of what makes the stack larger
+        b"\xeb\xd1",             // jmp to the beginning
+    ];
+
+    /// As Go 1.16 and earlier do.
+    const STACK: &[&[u8]] = &[
+        b"\x64\x48\x8b\x0c\x25\xf8\xff\xff\xff", // mov rcx, fs:[-8]
+        b"\x48\x3b\x61\x10",                     // cmp rsp, [rcx+0x10]
+        b"\x76\x09",                             // jbe to the end
+        b"\x48\x83\xec\x18",                     // sub rsp, 0x18
+        b"\x48\x83\xc4\x18",                     // add rsp, 0x18
+        b"\xc3",                                 // ret
+    ];
+
+    fn kept(code: &[&[u8]], abi: Abi) -> bool {
+        keeps_arguments(&code.concat(), abi)
+    }
+
+    #[test]
+    fn places_are_found_and_the_abi_told() {
+        let expected = Sites { entry: 6, returns: vec![39], abi: Abi::Registers, keeps_arguments: true };
+        assert_eq!(x86_64(&REGISTERS.concat()), Ok(expected));
+        let expected = Sites { entry: 13, returns: vec![23], abi: Abi::Stack, keeps_arguments: true };
+        assert_eq!(x86_64(&STACK.concat()), Ok(expected));
+        let ret = ARM64_RET.to_le_bytes();
+        let code = [&[0; 4], &ret[..], &[0; 2], &ret[..2]].concat();
+        let sites = arm64(&code, Abi::Registers);
+        assert_eq!((sites.entry, sites.returns, sites.abi), (0, vec![4], Abi::Registers));
+    }
+
+    #[test]
+    fn other_code_is_refused() {
+        let no_check = &REGISTERS[2..12].concat();
+        assert_eq!(x86_64(no_check), Err("does not begin as Go's functions do"));
+        let unknown = [&REGISTERS.concat()[..], &[0x06]].concat();
+        assert_eq!(x86_64(&unknown), Err("has an unknown instruction"));
+        let jump = [&REGISTERS.concat()[..], &[0xeb, 0x10]].concat();
+        assert_eq!(x86_64(&jump), Err("is left by a jump"));
+        assert_eq!(sites(&[], Abi::Stack), x86_64(&[]));
+    }
+
+    #[test]
+    fn arguments_that_may_be_changed_are_not_kept() {
+        assert!(kept(REGISTERS, Abi::Registers) && kept(STACK, Abi::Stack));
+        for (at, instead) in [
+            (7, &b"\x90"[..]),             // nop: the pointer is not stored
+            (7, b"\x48\x89\x4c\x24\x30"),  // mov [rsp+0x30], rcx: it is another
+            (4, b"\x48\x83\xec\x20"),      // sub rsp, 0x20: that is another place
+            (3, b"\x48\x89\xc3"),          // mov rbx, rax: before it is stored
+            (8, b"\x48\x89\x44\x24\x28"),  // mov [rsp+0x28], rax: no call, so it is the same again
+            (10, b"\x48\x89\x44\x24\x28"), // the same after the call
+            (9, b"\x48\x8d\x44\x24\x30"),  // lea rax, [rsp+0x30]
+            (9, b"\x0f\x11\x44\x24\x24"),  // movups [rsp+0x24], xmm0
+            (9, b"\x48\x89\x44\xcc\x08"),  // mov [rsp+rcx*8+8], rax
+            (8, b"\x74\x00"),              // je
+        ] {
+            let mut code = REGISTERS.to_vec();
+            code[at] = instead;
+            let harmless = at == 8;
+            assert_eq!(kept(&code, Abi::Registers), harmless, "{}", instead.escape_ascii());
+        }
+        let store: &[u8] = b"\x48\x89\x44\x24\x28"; // mov [rsp+0x28], rax
+        assert!(!kept(&[&STACK[..4], &[store], &STACK[4..]].concat(), Abi::Stack));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_end_in_an_answer(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            cut in 0_usize..60,
+        ) {
+            let begun = [&REGISTERS.concat()[..cut.min(46)], &bytes[..]].concat();
+            for code in [bytes, begun] {
+                if let Ok(sites) = x86_64(&code) {
+                    assert!(sites.entry < code.len() as u64);
+                    assert!(sites.returns.iter().all(|&at| code[at as usize..].len() > 0));
+                }
+                let _ = (arm64(&code, Abi::Stack), keeps_arguments(&code, Abi::Registers));
+            }
+        }
+    }
 }

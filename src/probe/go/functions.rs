@@ -191,8 +191,8 @@ impl Table {
     }
 
     /// What the addresses may count from. It was in the table's header at first, and is in the module's data
-    /// since; in programs that can be moved, a relocation has it. A C linker puts code of its own before Go's,
-    /// so the beginning of the section is only the last resort.
+    /// since; in programs that can be moved, a relocation has it. A C linker puts code of its own before that
+    /// of Go, so the beginning of the section is only the last resort.
     fn code_addresses(&self, elf: &mut Elf<'_>) -> Result<Vec<u64>, ElfError> {
         if self.format != Format::Go118 {
             return Ok(vec![0]);
