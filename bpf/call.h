@@ -4,8 +4,8 @@
  * thread has a small stack of them. A call and its return belong together by the user stack pointer: two
  * calls that are both alive cannot have the same one, so a repeated entry (two probes on one call), or one
  * left by longjmp(), is overwritten, and a second return finds nothing. A hooked function that does its
- * work by another (LibreSSL's SSL_read_ex calls SSL_read) is one call, the outer; also one without a buffer
- * that writes what it has of its own (gnutls_record_uncork calls gnutls_record_send). */
+ * work by another (LibreSSL's SSL_read_ex calls SSL_read) is one call, the outer; also where one of them has
+ * no buffer (gnutls_record_uncork calls gnutls_record_send, s2n_send calls s2n_sendv). */
 #ifndef TLSDUMP_CALL_H
 #define TLSDUMP_CALL_H
 
@@ -80,7 +80,7 @@ static __always_inline void calls_push(struct calls *c, const struct call *call)
 			break;
 		}
 		if (outer->ssl == call->ssl && outer->dir == call->dir && outer->sp > call->sp &&
-		    (outer->buf == call->buf || !outer->buf))
+		    (outer->buf == call->buf || !outer->buf || !call->buf))
 			return;
 	}
 	if (depth >= CALL_DEPTH) {

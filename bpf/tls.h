@@ -144,9 +144,9 @@ int BPF_UPROBE(enter_write_all, void *ssl, const void *buf, void *len)
 	return tls_enter(ctx, ENTRY_SP(ctx), DIR_OUT, ssl, buf, len);
 }
 
-/* f(ssl, …): what is written is in no buffer of the program; SSL_sendfile. Or it was written before, and
- * other calls inside this one are part of that: gnutls_record_uncork. Or it isn't the program's, but shows
- * the socket: gnutls_handshake. */
+/* f(ssl, …): what is written is in no buffer or in several; SSL_sendfile, s2n_sendv. Or it was written
+ * before, and other calls inside this one are part of that: gnutls_record_uncork. Or it isn't the program's,
+ * but shows the socket: gnutls_handshake. */
 SEC("uprobe")
 int BPF_UPROBE(enter_write_unseen, void *ssl)
 {

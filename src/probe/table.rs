@@ -44,7 +44,7 @@ pub enum Hook {
     /// `int f(session, const buffer, size_t length, uint64_t flags, size_t *written)`: returns 1 when bytes
     /// were written.
     WriteExFlags,
-    /// `ssize_t f(session, …)`: returns the number of bytes written, which are in no buffer of the program:
+    /// `ssize_t f(session, …)`: returns the number of bytes written, which are in no buffer, or in several:
     /// they are told as lost.
     WriteUnseen,
     /// `f(session, …)`: sends what no function of the table writes meanwhile: bytes that were written before,
@@ -238,10 +238,12 @@ const WOLFSSL_SYMBOLS: &[Symbol] = &[
     optional("wolfSSL_get0_alpn_selected", Hook::Protocol),
 ];
 
-/// The functions of s2n's interface. `s2n_sendv` is left out: `s2n_send` calls it with other buffers.
+/// The functions of s2n's interface.
 const S2N_SYMBOLS: &[Symbol] = &[
     required("s2n_recv", Hook::ReadLong),
     required("s2n_send", Hook::WriteLong),
+    optional("s2n_sendv", Hook::WriteUnseen),
+    optional("s2n_sendv_with_offset", Hook::WriteUnseen),
     optional("s2n_connection_new", Hook::New),
     optional("s2n_connection_wipe", Hook::Renew),
     optional("s2n_connection_free", Hook::Close),

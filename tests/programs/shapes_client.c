@@ -2,10 +2,11 @@
 /* Functions with the names and call shapes of libraries that Debian doesn't have, or that need a kernel with
  * TLS. What they move is not encrypted.
  * SETUP: string, short: in which way the protocol is told.
- * Ways to write: w: s2n_send; e: SSL_write_ex2; f: SSL_sendfile; a: gnutls_record_send_early_data. To read:
- * r: s2n_recv. */
+ * Ways to write: w, v: s2n_send, s2n_sendv; e: SSL_write_ex2; f: SSL_sendfile; a:
+ * gnutls_record_send_early_data. To read: r: s2n_recv. */
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "client.h"
@@ -46,9 +47,22 @@ API int s2n_negotiate(struct session *s, int *blocked)
 	return *blocked = 0;
 }
 
+API ssize_t s2n_sendv_with_offset(struct session *s, const struct iovec *parts, ssize_t count, ssize_t offset,
+				  int *blocked)
+{
+	return *blocked = 0, writev(s->fd, parts, count);
+}
+
+API ssize_t s2n_sendv(struct session *s, const struct iovec *parts, ssize_t count, int *blocked)
+{
+	return s2n_sendv_with_offset(s, parts, count, 0, blocked);
+}
+
 API ssize_t s2n_send(struct session *s, const void *data, ssize_t length, int *blocked)
 {
-	return send(s->fd, data, length, *blocked = 0);
+	struct iovec part = { (void *)data, length };
+
+	return s2n_sendv_with_offset(s, &part, 1, 0, blocked);
 }
 
 API ssize_t s2n_recv(struct session *s, void *data, ssize_t size, int *blocked)
@@ -156,6 +170,10 @@ void *library_open(int fd, const char *setup)
 
 size_t library_write(char way, const uint8_t *data, size_t length)
 {
+	struct iovec parts[] = {
+		{ (void *)data, length / 2 },
+		{ (void *)(data + length / 2), length - length / 2 },
+	};
 	char name[] = "/tmp/tlsmove-XXXXXX";
 	ssize_t moved = -1;
 	size_t written;
@@ -164,6 +182,9 @@ size_t library_write(char way, const uint8_t *data, size_t length)
 	switch (way) {
 	case 'w':
 		moved = s2n_send(session, data, length, &blocked);
+		break;
+	case 'v':
+		moved = s2n_sendv(session, parts, 2, &blocked);
 		break;
 	case 'e':
 		moved = SSL_write_ex2(session, data, length, 0, &written) ? (ssize_t)written : -1;
