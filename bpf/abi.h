@@ -25,6 +25,7 @@ enum address_source {
 	HOW_UNKNOWN = 0,
 	HOW_FD = 1, /* the session's descriptor, followed to its socket */
 	HOW_NESTED = 2, /* the socket was used inside the call */
+	HOW_RECORD = 3, /* a TLS record that the library made was sent over the socket */
 };
 
 enum session_role {
@@ -151,6 +152,8 @@ struct session {
 	__u32 ended; /* bit set of enum close_reason: told already */
 	__u32 named; /* bit set of enum name_kind: told already */
 	__u32 gone; /* not 0: nothing is left of it, so what is at its place now is another */
+	__u32 record_seen; /* not 0: a record of it was seen leaving by its socket */
+	__u32 reserved;
 	__u64 retried; /* what is written when a call without a buffer asks to go on; 0: nothing */
 };
 

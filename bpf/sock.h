@@ -89,6 +89,9 @@ static __always_inline bool is_own(struct session *s, struct call *call, struct 
 	/* A read and a handshake begin with the library's own, a write ends with it. */
 	if (call->dir != DIR_OUT && call->sockets & SOCKET_OWN)
 		return false;
+	/* A record has left by another: the library has none, and this is a callback's. */
+	if (s->context.conn.how == HOW_RECORD)
+		return s->sock == (u64)sk;
 	if (s->context.conn.how != HOW_NESTED || call->sockets & SOCKET_BOUND)
 		return true;
 	/* Bound already: it was replaced only if a second call uses another, and the known one no more. */

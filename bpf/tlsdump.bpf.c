@@ -19,6 +19,7 @@
 #include "life.h"
 #include "name.h"
 #include "packet.h"
+#include "record.h"
 #include "nss.h"
 #include "go.h"
 #include "proc.h"

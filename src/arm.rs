@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use crate::config::{Live, Verbosity};
 use crate::event::{Container, MountNs};
-use crate::probe::{Plan, Scanner};
+use crate::probe::{Found, Plan, Scanner};
 use crate::source::live::{Filter, Options};
 use crate::sys::{self, Capability};
 use crate::target::{self, Selector, Target};
@@ -24,7 +24,10 @@ pub fn prepare(live: &Live, verbosity: Verbosity) -> anyhow::Result<Options> {
     if verbosity >= Verbosity::Verbose {
         tell(&plan);
     }
-    if plan.found.is_empty() {
+    let writers = plan.found.iter().filter_map(|found| found.record_writer().transpose());
+    let record_writers = writers.collect::<Result<_, _>>().context("cannot keep a library open")?;
+    let libraries: Vec<_> = plan.found.into_iter().filter(Found::is_tls).collect();
+    if libraries.is_empty() {
         bail!(
             "no TLS library was found in the target: name its file with --lib (-v shows what was looked at)"
         );
@@ -38,7 +41,9 @@ pub fn prepare(live: &Live, verbosity: Verbosity) -> anyhow::Result<Options> {
             uids: targets.uids.clone(),
             comms: targets.comms.clone(),
         },
-        libraries: plan.found,
+        libraries,
+        record_writers,
+        watch_records: plan.sends_records,
         containers: chosen.iter().filter_map(|ns| container(&proc, &target, *ns)).collect(),
         buffer_bytes: live.buffer_bytes as usize,
         transport: live.transport,

@@ -58,6 +58,8 @@ pub enum How {
     Fd,
     /// The socket was seen sending or receiving inside the library call itself.
     Nested,
+    /// A TLS record that the library had made was seen being sent over the socket by the program.
+    Record,
 }
 
 /// The two ends of the connection, seen from the traced process.

@@ -25,6 +25,7 @@ pub(super) fn who(flow: &Flow, names: &Names) -> String {
         How::Unknown => "unknown",
         How::Fd => "fd",
         How::Nested => "nested",
+        How::Record => "record",
     });
     for (key, name) in [(" sni=", &flow.names.server), (" alpn=", &flow.names.alpn)] {
         if let Some(name) = name {

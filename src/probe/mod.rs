@@ -16,5 +16,5 @@ pub mod table;
 mod walk;
 
 pub use layers::FileId;
-pub use scan::{Found, Plan, Scanner, Skipped};
+pub use scan::{Found, Plan, RecordWriter, Scanner, Skipped};
 pub use table::{Hook, Library};

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
@@ -16,7 +17,7 @@ use super::elf::BYTES_READ_MAX;
 use super::layers::{FileId, Layers, mounts};
 use super::maps::{Mapping, code_mappings};
 use super::recognise::{Recognised, Unfit, recognise};
-use super::table::{Hook, Library};
+use super::table::{self, Hook, Library};
 use super::walk::{Kind, walk};
 use crate::sys;
 
@@ -56,6 +57,36 @@ pub struct Found {
     pub program: bool,
 }
 
+impl Found {
+    /// Whether plaintext passes through it, and not only records.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.hooks.iter().any(|(hook, _)| *hook != Hook::Record)
+    }
+
+    /// Where records are written in it, if they are.
+    ///
+    /// # Errors
+    /// No further file can be open.
+    pub fn record_writer(&self) -> io::Result<Option<RecordWriter>> {
+        let places = self.hooks.iter().filter(|(hook, _)| *hook == Hook::Record);
+        let offsets: Vec<_> = places.map(|(_, offset)| *offset).collect();
+        if offsets.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(RecordWriter { file: self.file.try_clone()?, offsets }))
+    }
+}
+
+/// A file by which libraries write records.
+#[derive(Debug)]
+pub struct RecordWriter {
+    /// As [`Found::file`].
+    pub file: File,
+    /// File offsets to be probed for [`Hook::Record`].
+    pub offsets: Vec<u64>,
+}
+
 /// A file that looked like a library, or a place, and why it is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
@@ -70,6 +101,8 @@ pub struct Skipped {
 pub struct Plan {
     /// Each inode once in the life of the [`Scanner`].
     pub found: Vec<Found>,
+    /// Whether programs may be there that send the records of their library by themselves.
+    pub sends_records: bool,
     /// For `-v`.
     pub skipped: Vec<Skipped>,
     /// How many more were skipped than are in the list.
@@ -257,6 +290,8 @@ impl Scanner {
     fn candidate(&mut self, view: &View, pass: &mut Pass, name: OwnedFd, named: Option<&Path>) {
         let shown = sys::shown_path(&name).unwrap_or_default();
         let path = view.path_of(&shown);
+        let file_name = path.file_name().unwrap_or_default();
+        self.plan.sends_records |= table::may_send_records(file_name.as_bytes());
         let stat = match check(&name) {
             Ok(stat) => stat,
             Err(why) => return self.refuse(named.unwrap_or(&path), &why, named.is_some()),

@@ -94,6 +94,9 @@ pub enum Hook {
     /// `int f(descriptor, state *, char name[], unsigned int *length, …)` of NSS: returns 0 and the protocol
     /// agreed on.
     NssProtocol,
+    /// `int f(BIO, const void *, int)`: a TLS record of the library goes to the network or to memory. It is
+    /// probed only where programs are that send records by themselves.
+    Record,
     /// A place in Go's `crypto/tls`, rather than a function.
     Go(Site, Abi),
 }
@@ -158,6 +161,7 @@ const SSL_SYMBOLS: &[Symbol] = &[
     optional("SSL_new", Hook::New),
     optional("SSL_free", Hook::Free),
     optional("SSL_shutdown", Hook::Shutdown),
+    required("SSL_do_handshake", Hook::Flush),
     optional("SSL_connect", Hook::RoleClient),
     optional("SSL_accept", Hook::RoleServer),
     optional("SSL_set_connect_state", Hook::RoleClient),
@@ -272,8 +276,8 @@ pub static TABLE: &[Library] = &[
     Library {
         name: "BoringSSL",
         files: SSL_FILES,
-        // Of the libraries with this interface, only BoringSSL and its kin have the second.
-        marks: &["SSL_do_handshake", "SSL_set_custom_verify"],
+        // Of the libraries with this interface, only BoringSSL and its kin have it.
+        marks: &["SSL_set_custom_verify"],
         symbols: SSL_SYMBOLS,
         unnamed: None,
         version_texts: &["AWS-LC "],
@@ -283,8 +287,9 @@ pub static TABLE: &[Library] = &[
         // LibreSSL has the same call shapes, and is told by its text only.
         name: "OpenSSL",
         files: SSL_FILES,
-        // GnuTLS's libgnutls-openssl has SSL_read and SSL_write, on an object of its own, but not this one.
-        marks: &["SSL_do_handshake"],
+        // GnuTLS's libgnutls-openssl has SSL_read and SSL_write, on an object of its own, but not
+        // SSL_do_handshake.
+        marks: &[],
         symbols: SSL_SYMBOLS,
         unnamed: None,
         version_texts: &["OpenSSL ", "LibreSSL "],
@@ -340,7 +345,27 @@ pub static TABLE: &[Library] = &[
         version_texts: &[],
         version_nodes: &[],
     },
+    Library {
+        // No TLS in it, but what OpenSSL's libraries write their records with.
+        name: "libcrypto",
+        files: &["libcrypto*.so*"],
+        marks: &["BIO_s_mem", "EVP_CIPHER_CTX_new"],
+        symbols: &[required("BIO_write", Hook::Record)],
+        unnamed: None,
+        version_texts: &["OpenSSL ", "LibreSSL "],
+        version_nodes: &[],
+    },
 ];
+
+/// Programs that send and receive records by themselves, which their library has in memory: their names, and
+/// those of files that they map.
+const RECORD_SENDERS: &[&str] = &["python3*", "_ssl.*.so", "node", "nodejs", "libnode.so*"];
+
+/// Whether a file of that name shows that [`Hook::Record`] is worth its cost.
+#[must_use]
+pub fn may_send_records(file_name: &[u8]) -> bool {
+    RECORD_SENDERS.iter().any(|pattern| matches(pattern.as_bytes(), file_name))
+}
 
 /// Go's own library, which is part of each program that uses it: found by other means than names of files and
 /// the symbols of C.
@@ -453,7 +478,8 @@ mod tests {
 
     #[test]
     fn both_directions_are_required_of_every_row() {
-        for library in TABLE.iter().filter(|library| library.unnamed.is_none()) {
+        let others = |library: &&Library| library.unnamed.is_none() && library.name != "libcrypto";
+        for library in TABLE.iter().filter(others) {
             let required = |ending: &[&str]| {
                 library.symbols.iter().any(|s| s.required && ending.iter().any(|end| s.name.ends_with(end)))
             };

@@ -9,8 +9,9 @@ use crate::event::{
 };
 
 use super::{
-    DecodeError, EXIT_LOST, HEADER_BYTES, KIND_CLOCK, KIND_CLOSE, KIND_CONTAINER, KIND_COUNTERS, KIND_DATA,
-    KIND_EXIT, KIND_LIBRARY, KIND_NAME, KIND_START, KIND_TOTALS, TASK_IN_CONTEXT, TASK_IN_EXIT, record_size,
+    CONN_IN_CONTEXT, DIR_IN_DATA, DecodeError, EXIT_LOST, HEADER_BYTES, KIND_CLOCK, KIND_CLOSE,
+    KIND_CONTAINER, KIND_COUNTERS, KIND_DATA, KIND_EXIT, KIND_LIBRARY, KIND_NAME, KIND_START, KIND_TOTALS,
+    TASK_IN_CONTEXT, TASK_IN_EXIT, record_size,
 };
 
 /// What one whole record says.
@@ -47,8 +48,8 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
 /// Whose a record of the kernel's is, at a glance: without decoding the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Glance {
-    /// About a session of this task.
-    Session(Task),
+    /// About a session of this task, and whether it has written something over a connection that isn't known.
+    Session(Task, bool),
     /// The end of this process, and whether bytes of its sessions were lost.
     Exit(Task, bool),
 }
@@ -59,7 +60,12 @@ pub fn glance(record: &[u8]) -> Option<Glance> {
     let kind = u16::from_le_bytes([*record.get(4)?, *record.get(5)?]);
     let task = |begin| Reader { rest: record.get(begin..).unwrap_or_default() }.task().ok();
     match kind {
-        KIND_DATA | KIND_CLOSE | KIND_NAME => task(TASK_IN_CONTEXT).map(Glance::Session),
+        KIND_DATA | KIND_CLOSE | KIND_NAME => {
+            let is_written = record.get(DIR_IN_DATA..)?.first_chunk() == Some(&0u32.to_le_bytes());
+            let is_unknown = record.get(CONN_IN_CONTEXT) == Some(&0);
+            let stray = kind == KIND_DATA && is_written && is_unknown;
+            task(TASK_IN_CONTEXT).map(|task| Glance::Session(task, stray))
+        }
         KIND_EXIT => {
             let flags = u16::from_le_bytes([*record.get(6)?, *record.get(7)?]);
             task(TASK_IN_EXIT).map(|task| Glance::Exit(task, flags & EXIT_LOST != 0))
@@ -166,6 +172,7 @@ impl<'a> Reader<'a> {
             0 => How::Unknown,
             1 => How::Fd,
             2 => How::Nested,
+            3 => How::Record,
             _ => return Err(DecodeError::Value("address source")),
         };
         let role = match self.u8()? {

@@ -121,6 +121,7 @@ fn put_conn(out: &mut Vec<u8>, conn: &Conn) {
         How::Unknown => 0,
         How::Fd => 1,
         How::Nested => 2,
+        How::Record => 3,
     };
     let role = match conn.role {
         Role::Unknown => 0,

@@ -25,6 +25,10 @@ pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 /// Where the task begins in a record about a session, and in one about the end of a process.
 pub(crate) const TASK_IN_CONTEXT: usize = HEADER_BYTES + 24;
 pub(crate) const TASK_IN_EXIT: usize = HEADER_BYTES + 8;
+/// Where the connection begins in a record about a session, with the family of its addresses.
+pub(crate) const CONN_IN_CONTEXT: usize = TASK_IN_CONTEXT + 48;
+/// Where the direction is in a record of data.
+pub(crate) const DIR_IN_DATA: usize = CONTEXT_BYTES + 12;
 
 /// Flag in the header of a record of kind [`KIND_EXIT`]: bytes of the process's sessions were lost.
 const EXIT_LOST: u16 = 1;
@@ -146,6 +150,7 @@ mod tests {
             Event::Data(Data { context: v4, dir: Dir::Out, offset: 1 << 33, bytes: b"GET / HTTP/1.1" }),
             Event::Data(Data { context: v6, dir: Dir::In, offset: 0, bytes: b"" }),
             Event::Data(Data { context: context(None), dir: Dir::In, offset: 0, bytes: b"x" }),
+            Event::Data(Data { context: context(None), dir: Dir::Out, offset: 0, bytes: b"x" }),
             Event::Close(Close { context: v4, reason: CloseReason::Shutdown, totals: [1, 2] }),
             Event::Close(Close { context: v6, reason: CloseReason::Free, totals: [3, 4] }),
             Event::Name(Name { context: v4, what: NameKind::ServerName, bytes: b"a.example" }),
@@ -198,9 +203,12 @@ mod tests {
             let mut record = Vec::new();
             encode(&event, &mut record);
             let expected = match &event {
-                Event::Data(data) => Some(Glance::Session(data.context.task)),
-                Event::Close(close) => Some(Glance::Session(close.context.task)),
-                Event::Name(name) => Some(Glance::Session(name.context.task)),
+                Event::Data(data) => {
+                    let stray = data.dir == Dir::Out && data.context.conn.tuple.is_none();
+                    Some(Glance::Session(data.context.task, stray))
+                }
+                Event::Close(close) => Some(Glance::Session(close.context.task, false)),
+                Event::Name(name) => Some(Glance::Session(name.context.task, false)),
                 Event::Exit(exit) => Some(Glance::Exit(exit.task, false)),
                 _ => None,
             };

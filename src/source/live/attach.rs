@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use libbpf_rs::{Link, ProgramMut, UprobeMultiOpts, UprobeOpts};
 
-use crate::probe::{Found, Hook};
+use crate::probe::{Found, Hook, RecordWriter};
 use crate::sys;
 
 use super::Witness;
@@ -106,6 +106,7 @@ fn at_entry<'p, 'obj>(
         Hook::NssOption => &progs.nss_option,
         Hook::NssHostName => &progs.enter_nss_host_name,
         Hook::NssProtocol => &progs.enter_nss_protocol,
+        Hook::Record => &progs.record_written,
         Hook::Go(site, abi) => go::program(progs, site, abi, plan),
     })
 }
@@ -121,13 +122,27 @@ pub(super) fn library(
     let path = sys::fd_path(&found.file);
     let mut links = Vec::new();
     for places in found.hooks.chunk_by(|(a, _), (b, _)| a == b) {
-        let Some((hook, _)) = places.first() else { continue };
+        let Some((hook, _)) = places.first().filter(|(hook, _)| *hook != Hook::Record) else { continue };
         let offsets: Vec<_> = places.iter().map(|(_, offset)| *offset).collect();
         for (program, side) in programs(&skel.progs, *hook, plan) {
             let attached = functions(program, side, plan, &path, &offsets, library)
                 .with_context(|| format!("cannot probe {} ({hook:?})", found.path.display()))?;
             links.extend(attached);
         }
+    }
+    Ok(links)
+}
+
+/// Attaches where records are written, and what sees them being sent.
+pub(super) fn records(
+    skel: &TlsdumpSkel<'_>,
+    plan: &Plan,
+    writers: &[RecordWriter],
+) -> anyhow::Result<Vec<Link>> {
+    let mut links = vec![skel.progs.record_sent.attach_raw_tracepoint("sys_enter")?];
+    for RecordWriter { file, offsets } in writers {
+        let path = sys::fd_path(file);
+        links.extend(functions(&skel.progs.record_written, Side::Entry, plan, &path, offsets, 0)?);
     }
     Ok(links)
 }

@@ -11,7 +11,9 @@ const _: () = {
     assert!(size_of::<types::context>() == wire::CONTEXT_BYTES);
     assert!(size_of::<types::data_record>() == wire::DATA_HEADER_BYTES);
     assert!(offset_of!(types::context, task) == wire::TASK_IN_CONTEXT);
-    assert!(offset_of!(types::context, conn) == wire::TASK_IN_CONTEXT + size_of::<types::task_info>());
+    assert!(offset_of!(types::context, conn) == wire::CONN_IN_CONTEXT);
+    assert!(offset_of!(types::conn_info, family) == 0);
+    assert!(offset_of!(types::data_record, dir) == wire::DIR_IN_DATA);
     assert!(offset_of!(types::exit_record, task) == wire::TASK_IN_EXIT);
     assert!(size_of::<types::exit_record>() == wire::TASK_IN_EXIT + size_of::<types::task_info>());
     assert!(offset_of!(types::close_record, totals) == wire::CONTEXT_BYTES);

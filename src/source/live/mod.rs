@@ -22,6 +22,7 @@ use anyhow::Context as _;
 use libbpf_rs::{Link, MapCore as _, MapFlags, OpenObject};
 
 use crate::event::{Container, Counters, Event, Library, MountNs, Start, Task};
+use crate::probe::RecordWriter;
 use crate::source::{Source, State};
 use crate::sys;
 use crate::target;
@@ -56,11 +57,15 @@ pub struct Live<'obj> {
     plan: Plan,
     proc: PathBuf,
     stop: Arc<AtomicBool>,
+    /// Where records are written, until that is watched.
+    record_writers: Option<Arc<[RecordWriter]>>,
     known: HashSet<MountNs>,
     preamble: Vec<u8>,
     clock_due: Option<Instant>,
     /// When the table of sessions may be looked through again.
     totals_due: Option<Instant>,
+    /// Whether the probes are being given up.
+    ending: bool,
     ended: bool,
 }
 
@@ -99,10 +104,12 @@ impl<'obj> Live<'obj> {
             plan,
             proc: options.proc.clone(),
             stop: Arc::clone(&options.stop),
+            record_writers: Some(Arc::clone(&options.record_writers)),
             known: HashSet::new(),
             preamble: Vec::new(),
             clock_due: None,
             totals_due: None,
+            ending: false,
             ended: false,
         };
         live.tell_start(options);
@@ -125,7 +132,22 @@ impl<'obj> Live<'obj> {
         for (found, id) in options.libraries.iter().zip(1..) {
             self.library_links.extend(attach::library(&self.skel, &self.plan, found, id)?);
         }
+        if options.watch_records {
+            self.watch_records()?;
+        }
         self.set_running(true)
+    }
+
+    /// Looks for the sockets over which programs send the records of their library by themselves. It costs
+    /// every program that uses the library a probe for each record, and every system call of the machine a
+    /// little, so it is done only where it is of use.
+    fn watch_records(&mut self) -> anyhow::Result<()> {
+        let Some(writers) = self.record_writers.take().filter(|writers| !writers.is_empty()) else {
+            return Ok(());
+        };
+        let links = attach::records(&self.skel, &self.plan, &writers).context("cannot watch records")?;
+        self.library_links.extend(links);
+        Ok(())
     }
 
     /// Opens or closes all probes at one moment.
@@ -174,7 +196,13 @@ impl<'obj> Live<'obj> {
     fn pass_on(&mut self, records: &[u8], batch: &mut Vec<u8>) -> anyhow::Result<()> {
         for record in Records::new(records) {
             match wire::glance(record) {
-                Some(Glance::Session(task)) => self.name_container(&task, batch),
+                Some(Glance::Session(task, is_stray)) => {
+                    self.name_container(&task, batch);
+                    // Left by no socket: the program must send it by itself. Later records will show.
+                    if is_stray && self.record_writers.is_some() && !self.ending {
+                        self.watch_records()?;
+                    }
+                }
                 Some(Glance::Exit(task, true)) => self.tell_totals_of(&task, batch)?,
                 Some(Glance::Exit(_, false)) | None => {}
             }
@@ -244,6 +272,7 @@ impl<'obj> Live<'obj> {
     /// Detaches, and reads what is still on its way.
     fn end(&mut self, batch: &mut Vec<u8>) -> anyhow::Result<()> {
         self.set_running(false)?;
+        self.ending = true;
         // The libraries first: calls that had begun are seen to their end, and their sockets with them.
         self.detach_libraries(batch)?;
         self.links.clear();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::event::{Comm, Container, MountNs};
-use crate::probe::Found;
+use crate::probe::{Found, RecordWriter};
 
 /// What the kernel lets through: kinds of conditions AND, values of one kind OR. An empty list sets no
 /// condition, so the caller sees to it that not all are.
@@ -66,6 +66,11 @@ pub struct Options {
     pub filter: Filter,
     /// On which libraries.
     pub libraries: Vec<Found>,
+    /// Where records of libraries are written.
+    pub record_writers: Arc<[RecordWriter]>,
+    /// Look from the start for records that programs send by themselves, and not only once plaintext was seen
+    /// that left by no socket.
+    pub watch_records: bool,
     /// Names of the containers that are known before they are seen.
     pub containers: Vec<Container<'static>>,
     /// Size of the kernel's buffer; of all CPUs' together for a perf buffer. Rounded up to a power of two.
