@@ -66,13 +66,13 @@ static __always_inline bool goroutine_fill(struct goroutine *go, u64 sp, u64 g_r
 }
 
 #if defined(__TARGET_ARCH_x86)
-#define GO_REGISTER(regs) ((regs)->r14)
-#define USER_SP(regs) BPF_CORE_READ(regs, sp)
-#define USER_GO_REGISTER(regs) BPF_CORE_READ(regs, r14)
+#define GO_REGISTER(ctx) ((ctx)->r14)
+#define USER_SP(user) BPF_CORE_READ(user, sp)
+#define USER_GO_REGISTER(user) BPF_CORE_READ(user, r14)
 #else
-#define GO_REGISTER(regs) (((const volatile struct user_pt_regs *)(regs))->regs[28])
-#define USER_SP(regs) BPF_CORE_READ(regs, user_regs.sp)
-#define USER_GO_REGISTER(regs) BPF_CORE_READ(regs, user_regs.regs[28])
+#define GO_REGISTER(ctx) (((const volatile struct user_pt_regs *)(ctx))->regs[28])
+#define USER_SP(user) BPF_CORE_READ(user, user_regs.sp)
+#define USER_GO_REGISTER(user) BPF_CORE_READ(user, user_regs.regs[28])
 #endif
 
 #define THREAD_SIZE 16384 /* of the kernel's own stack, unless it is built to find errors */
