@@ -132,7 +132,7 @@ func readOnStack(c *counted, left int) {
 			want = want[:left]
 		}
 		n, err := c.Conn.Read(want)
-		c.read.add(want[:n])
+		c.read.add(append([]byte(nil), want[:n]...)) // what an interface gets is not left on the stack
 		check(err)
 		left -= n
 		runtime.GC()
