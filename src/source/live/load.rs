@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
 use libbpf_rs::{MapCore as _, MapFlags, MapType, OpenObject, ProgramAttachType};
 
+use super::go;
 use super::kernel::Features;
 use super::skel::{OpenTlsdumpSkel, TlsdumpSkel, TlsdumpSkelBuilder};
 use super::{Attach, Filter, Options, Transport, Witness};
@@ -63,7 +64,7 @@ pub(super) fn load<'obj>(
     let mut open = TlsdumpSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
     configure(&mut open, plan, options)?;
     size_maps(&mut open, plan, options)?;
-    choose_programs(&mut open, plan);
+    choose_programs(&mut open, plan, options);
     let skel = open.load().context(
         "the kernel refused the BPF programs: run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE \
          (-v -v shows the kernel's reason)",
@@ -123,7 +124,7 @@ pub(super) fn perf_pages(asked: usize) -> usize {
     (asked / cpus / PAGE_BYTES).max(1).next_power_of_two()
 }
 
-fn choose_programs(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan) {
+fn choose_programs(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan, options: &Options) {
     if plan.uprobe_multi {
         for mut program in open.open_object_mut().progs_mut() {
             if UPROBE_SECTIONS.iter().any(|section| program.section() == *section) {
@@ -145,21 +146,10 @@ fn choose_programs(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan) {
         (&mut p.exit_read_out_unrolled, false),
         (&mut p.exit_write_long_unrolled, false),
         (&mut p.exit_read_long_unrolled, false),
-        (&mut p.go_exit_write, true),
-        (&mut p.go_exit_read, true),
-        (&mut p.go_exit_read_kept, true),
-        (&mut p.go_exit_write_stack, true),
-        (&mut p.go_exit_read_stack, true),
-        (&mut p.go_exit_read_kept_stack, true),
-        (&mut p.go_exit_write_unrolled, false),
-        (&mut p.go_exit_read_unrolled, false),
-        (&mut p.go_exit_read_kept_unrolled, false),
-        (&mut p.go_exit_write_unrolled_stack, false),
-        (&mut p.go_exit_read_unrolled_stack, false),
-        (&mut p.go_exit_read_kept_unrolled_stack, false),
     ] {
         program.set_autoload(needs_loop == plan.bpf_loop);
     }
+    go::choose(&mut open.progs, plan, &options.libraries);
     choose_witness(open, plan.witness);
 }
 
