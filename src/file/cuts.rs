@@ -31,9 +31,11 @@ impl Cuts {
 
     /// How long a part that begins at `at` lasts.
     pub(super) fn span(&self, at: u64) -> Span {
-        let lasting = self.seconds.map(|seconds| at.saturating_add(u64::from(seconds) * SECOND_NS));
-        let aligned = self.every.map(|seconds| next_multiple(at, seconds, local_offset(at)));
-        Span { begin: at, end: lasting.into_iter().chain(aligned).min() }
+        // Where time has no room for its end it has none: else each packet there would begin a part.
+        let lasting = self.seconds.and_then(|seconds| at.checked_add(u64::from(seconds) * SECOND_NS));
+        let aligned = self.every.and_then(|seconds| next_multiple(at, seconds, local_offset(at)));
+        let by_time = self.seconds.is_some() || self.every.is_some();
+        Span { begin: at, end: lasting.into_iter().chain(aligned).min(), by_time }
     }
 
     /// Whether a part that has so many bytes and packets has no room for so many bytes more.
@@ -47,31 +49,36 @@ impl Cuts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     begin: u64,
-    /// None: it does not end by time.
+    /// None: it does not end by time, or time ends before it.
     end: Option<u64>,
+    by_time: bool,
 }
 
 impl Span {
     /// Whether a packet of this time belongs to another part.
     pub(super) fn excludes(&self, at: u64) -> bool {
-        self.end.is_some_and(|end| at >= end || at.saturating_add(SET_BACK_NS) < self.begin)
+        self.end.is_some_and(|end| at >= end) || self.is_long_before(at)
     }
 
     /// Whether at this time no packet of the part is to be expected any more.
     pub(super) fn is_over(&self, now: u64) -> bool {
-        self.end.is_some_and(|end| now >= end.saturating_add(LATE_NS))
+        self.end.is_some_and(|end| now >= end.saturating_add(LATE_NS)) || self.is_long_before(now)
+    }
+
+    fn is_long_before(&self, at: u64) -> bool {
+        self.by_time && at.saturating_add(SET_BACK_NS) < self.begin
     }
 }
 
 /// The first multiple of `seconds` after `at`, in a zone that is `offset` seconds east of UTC.
-fn next_multiple(at: u64, seconds: u32, offset: i64) -> u64 {
+fn next_multiple(at: u64, seconds: u32, offset: i64) -> Option<u64> {
     let step = u64::from(seconds.max(1)) * SECOND_NS;
     // Shifted by whole days, so that it is not negative.
     let shift = (offset + 24 * 60 * 60).unsigned_abs() * SECOND_NS;
     let day = 24 * 60 * 60 * SECOND_NS;
     let local = at.saturating_add(shift);
     let since = if day.is_multiple_of(step) { local % step } else { at % step };
-    at.saturating_add(step - since)
+    at.checked_add(step - since)
 }
 
 /// Seconds east of UTC at that time, by the local zone (`TZ`).
@@ -119,9 +126,9 @@ mod tests {
             // A step that does not divide the day counts from 1970 on.
             (15 * S, 7, hour, 21 * S),
         ] {
-            assert_eq!(next_multiple(at, seconds, offset), end, "{at} {seconds} {offset}");
+            assert_eq!(next_multiple(at, seconds, offset), Some(end), "{at} {seconds} {offset}");
         }
-        assert!(next_multiple(u64::MAX, u32::MAX, 0) >= u64::MAX - u64::from(u32::MAX) * S);
+        assert_eq!(next_multiple(u64::MAX, u32::MAX, 0), None);
     }
 
     #[test]
@@ -139,6 +146,15 @@ mod tests {
         let span = Cuts { seconds: Some(10), ..Cuts::default() }.span(100 * S);
         assert!(span.excludes(94 * S));
         assert!(span.excludes(0));
+        assert!(span.is_over(94 * S) && !span.is_over(95 * S));
+    }
+
+    #[test]
+    fn at_the_end_of_time_one_part_takes_all() {
+        let cuts = Cuts { seconds: Some(10), every: Some(60), ..Cuts::default() };
+        let span = cuts.span(u64::MAX - 5);
+        assert!(!span.excludes(u64::MAX) && !span.is_over(u64::MAX));
+        assert!(span.excludes(0) && span.is_over(0));
     }
 
     #[test]
