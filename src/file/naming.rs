@@ -9,12 +9,17 @@ use chrono::{DateTime, Local, Utc};
 
 use super::sink::Part;
 
+/// How many taken names are passed over one by one.
+const NEXT_TO_EACH_OTHER: u32 = 100;
+
 /// Gives each part a name of its own.
 #[derive(Clone, Debug)]
 pub struct Naming {
     pattern: Pattern,
     /// What the pattern gave for the part before, and how many parts have been given it one after another.
     last: (OsString, u32),
+    /// How many other names have been asked for that part.
+    others: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -41,7 +46,7 @@ impl Naming {
             let (stem, extension) = split(name);
             Pattern::Numbered(stem.to_owned(), extension.to_owned())
         };
-        Ok(Self { pattern, last: (OsString::new(), 0) })
+        Ok(Self { pattern, last: (OsString::new(), 0), others: 0 })
     }
 
     /// The name of the next part.
@@ -61,14 +66,18 @@ impl Naming {
                 name.into()
             }
         };
-        let times = if self.last.0 == name { self.last.1 + 1 } else { 1 };
+        let times = if self.last.0 == name { self.last.1.saturating_add(1) } else { 1 };
         self.last = (name, times);
+        self.others = 0;
         numbered(&self.last.0, times)
     }
 
-    /// Another name for the part that was named last, because that is taken.
+    /// Another name for the part that was named last, because that is taken. After many that are taken the
+    /// numbers grow faster, so that a free one is found whatever an earlier capture has left.
     pub(super) fn another(&mut self) -> OsString {
-        self.last.1 = self.last.1.saturating_add(1);
+        self.others = self.others.saturating_add(1);
+        let step = if self.others > NEXT_TO_EACH_OTHER { self.last.1 } else { 1 };
+        self.last.1 = self.last.1.saturating_add(step);
         numbered(&self.last.0, self.last.1)
     }
 }
@@ -157,6 +166,11 @@ mod tests {
         assert_eq!(naming.next(part(3, second + 1)), "c-01%_00003.pcapng.zst");
         assert_eq!(naming.next(part(4, 2 * second)), "c-02%.pcapng.zst");
         assert_eq!(naming.another(), "c-02%_00002.pcapng.zst");
+        for number in 3..=101 {
+            assert_eq!(naming.another(), format!("c-02%_{number:05}.pcapng.zst").as_str());
+        }
+        assert_eq!(naming.another(), "c-02%_00202.pcapng.zst");
+        assert_eq!(naming.next(part(5, 2 * second)), "c-02%_00203.pcapng.zst");
         // A minute later.
         assert_eq!(naming.next(part(5, 61 * second)), "c-01%.pcapng.zst");
         assert_eq!(naming.next(part(6, u64::MAX)).len(), "c-01%.pcapng.zst".len());
