@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use flume::{Receiver, RecvTimeoutError, Sender};
 use rustix::rand::GetRandomFlags;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use crate::arm;
 use crate::config::{Config, Input, Output, Place, Verbosity};
@@ -93,6 +93,8 @@ impl Signals {
             (SIGTERM, &signals.stop),
             (SIGHUP, &signals.stop),
             (SIGUSR1, &signals.print),
+            // So that a limit on the size of files is an error to tell, not the end.
+            (SIGXFSZ, &Arc::default()),
         ] {
             signal_hook::flag::register(signal, Arc::clone(flag)).context("cannot handle signals")?;
         }
