@@ -87,7 +87,7 @@ fn a_file_made_meanwhile_is_kept_and_so_is_the_capture() {
     // The thread may have been faster.
     if let Err(error) = error {
         let told = error.to_string();
-        assert!(told.contains("a file of that name was made meanwhile"), "{told}");
+        assert!(told.contains("out.pcapng was made meanwhile"), "{told}");
         assert!(told.contains("out.pcapng.part"), "{told}");
         assert_eq!(fs::read(dir.path().join("out.pcapng.part")).unwrap(), block(16));
         assert_eq!(fs::read(&path).unwrap(), b"precious");
@@ -170,7 +170,7 @@ fn a_part_that_somebody_removed_is_told_and_the_next_is_there() {
     output.end().unwrap();
     part(&mut output, 2, &block(16));
     let error = output.close().unwrap_err().to_string();
-    assert!(error.contains("somebody has removed it while it was written"), "{error}");
+    assert!(error.contains("somebody has removed") && error.ends_with("while it was written"), "{error}");
     assert_eq!(heard.try_iter().collect::<Vec<_>>(), [error]);
     assert_eq!(fs::read(dir.path().join("1970_00002.pcapng")).unwrap(), block(16));
 }
@@ -341,15 +341,8 @@ fn fill(disk: &Path, compress: Option<i32>) {
         Some(_) => {
             let mut read = Vec::new();
             let _ = zstd::stream::read::Decoder::new(left.as_slice()).unwrap().read_to_end(&mut read);
-            let mut whole = 0;
-            while let Some(length) = read.get(whole + 4..whole + 8) {
-                let next = whole + u32::from_le_bytes(length.try_into().unwrap()) as usize;
-                if next > read.len() {
-                    break;
-                }
-                whole = next;
-            }
-            read.truncate(whole);
+            // A frame that is cut off ends anywhere.
+            read.truncate(pcapng::whole_blocks(&read));
             read
         }
     };

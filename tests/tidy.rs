@@ -24,7 +24,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("etherparse", &["src/frame/"]),
     ("flume", &["src/run.rs", "src/file/output.rs", "src/file/writing.rs"]),
     ("iced_x86", &["src/probe/go/"]),
-    ("nix", &["src/privileges.rs"]),
+    // In the second only `close`, which tells its error.
+    ("nix", &["src/privileges.rs", "src/file/directory.rs"]),
     ("libbpf_rs", &["src/source/live"]),
     ("object", &["src/probe/"]),
     ("pcap_file", &["src/file/"]),

@@ -46,9 +46,12 @@ pub(super) struct Directory {
     manners: Manners,
     /// Whether there is more than one part, so that a part may have another name than was meant.
     cut: bool,
-    /// Names of finished parts, the oldest first; as many as are kept.
-    kept: VecDeque<OsString>,
+    /// Names of earlier parts and which files they were, the oldest first; as many as are kept.
+    kept: VecDeque<(OsString, Identity)>,
 }
+
+/// Which file it is, whatever it is called: device and inode.
+type Identity = (u64, u64);
 
 /// A part that is being written.
 #[derive(Debug)]
@@ -84,8 +87,9 @@ impl Directory {
                 Ok(Some(made)) => return Ok(made),
                 Ok(None) if self.cut => name = self.naming.another(),
                 Ok(None) => bail!("it exists (--overwrite replaces it)"),
-                Err(error) if self.cut && error.is::<Busy>() => name = self.naming.another(),
-                Err(error) => return Err(error),
+                Err(error) if !self.cut => return Err(error),
+                Err(error) if error.is::<Busy>() => name = self.naming.another(),
+                Err(error) => return Err(error.context(self.shown(&name).display().to_string())),
             }
         }
         bail!("all names for it are taken")
@@ -96,32 +100,51 @@ impl Directory {
         self.path.join(name)
     }
 
-    /// Gives a part that is whole its name.
-    pub(super) fn publish(&mut self, file: &File, mut draft: Draft) -> anyhow::Result<PathBuf> {
+    /// Gives a part that is whole its name; `draft` then tells which that is, for it may be another than was
+    /// meant.
+    pub(super) fn publish(&mut self, file: &File, draft: &mut Draft) -> Result<(), Unpublished> {
         if self.manners.sync {
-            rustix::fs::fsync(file).context("it may not be on the disk")?;
+            rustix::fs::fsync(file).map_err(Unpublished::Unwritten)?;
         }
+        // A file system at the other end of a network may tell only now that it has no room. That closes
+        // another descriptor of the same file, because the lock is to be held until the name is there.
+        let other = file.try_clone().map_err(Unpublished::failed)?;
+        nix::unistd::close(other).map_err(|error| Unpublished::Unwritten(as_rustix(error)))?;
         let mut tries = 0;
-        while let Err(error) = self.rename(&draft) {
+        while let Err(error) = self.rename(file, draft) {
             tries += 1;
             match error {
-                Errno::EXIST if self.cut && tries < TRIES => draft.name = self.naming.another(),
-                Errno::EXIST => bail!("a file of that name was made meanwhile"),
-                Errno::NOENT => bail!("somebody has removed it while it was written"),
-                error => return Err(error.into()),
+                Unpublished::Nameless(Errno::EXIST) if self.cut && tries < TRIES => {
+                    draft.name = self.naming.another();
+                }
+                error => return Err(error),
             }
         }
         if self.manners.sync {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = rustix::fs::openat(&self.fd, ".", flags, Mode::empty());
-            directory.and_then(rustix::fs::fsync).context("its name may not be on the disk")?;
+            directory.and_then(rustix::fs::fsync).map_err(Unpublished::Unsure)?;
         }
-        let path = self.shown(&draft.name);
-        if self.manners.keep.is_some() {
-            self.kept.retain(|kept| *kept != draft.name);
-            self.kept.push_back(draft.name);
+        Ok(())
+    }
+
+    /// Counts a part among those that are kept: under its name, or where that could not be given to it under
+    /// its temporary one, for it takes room all the same.
+    pub(super) fn keep(&mut self, file: &File, draft: &Draft) {
+        if self.manners.keep.is_none() {
+            return;
         }
-        Ok(path)
+        let Ok(identity) = identity(rustix::fs::fstat(file)) else { return };
+        let names = [&draft.name, &draft.temporary];
+        let name = names.into_iter().find(|name| self.identity(name) == Ok(identity));
+        if let Some(name) = name {
+            self.kept.retain(|(kept, _)| kept != name);
+            self.kept.push_back((name.clone(), identity));
+        }
+    }
+
+    fn identity(&self, name: &OsStr) -> rustix::io::Result<Identity> {
+        identity(rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW))
     }
 
     /// Makes a file under a temporary name; none if the name itself is taken.
@@ -145,8 +168,11 @@ impl Directory {
             let temporary = temporary(name, number);
             match rustix::fs::openat(&self.fd, &temporary, flags, Mode::from_raw_mode(mode)) {
                 Ok(fd) => {
-                    // Whatever the umask is.
-                    rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
+                    // Whatever the umask is. A file system without modes, such as FAT, has its own.
+                    match rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)) {
+                        Ok(()) | Err(Errno::PERM) => {}
+                        Err(error) => return Err(error.into()),
+                    }
                     // The lock says that somebody is at it. On a file system without locks nobody says it.
                     let _ = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
                     return Ok(Some((fd.into(), Draft { temporary, name: name.to_owned() })));
@@ -169,34 +195,60 @@ impl Directory {
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
     }
 
-    fn rename(&self, draft: &Draft) -> rustix::io::Result<()> {
+    fn rename(&self, file: &File, draft: &Draft) -> Result<(), Unpublished> {
+        let ours = identity(rustix::fs::fstat(file)).map_err(Unpublished::Nameless)?;
+        // Else what somebody has put in its place would be called whole.
+        match self.identity(&draft.temporary) {
+            Ok(found) if found == ours => {}
+            Ok(_) | Err(Errno::NOENT) => return Err(Unpublished::Gone),
+            Err(error) => return Err(Unpublished::Nameless(error)),
+        }
+        self.rename_draft(draft).map_err(Unpublished::Nameless)
+    }
+
+    fn rename_draft(&self, draft: &Draft) -> rustix::io::Result<()> {
         let (from, to) = (&draft.temporary, &draft.name);
         if self.manners.overwrite {
             return rustix::fs::renameat(&self.fd, from, &self.fd, to);
         }
         match rustix::fs::renameat_with(&self.fd, from, &self.fd, to, RenameFlags::NOREPLACE) {
             // Not every file system can. A link never replaces either.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                rustix::fs::linkat(&self.fd, from, &self.fd, to, AtFlags::empty())?;
-                rustix::fs::unlinkat(&self.fd, from, AtFlags::empty())
-            }
-            done => done,
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            done => return done,
         }
+        match rustix::fs::linkat(&self.fd, from, &self.fd, to, AtFlags::empty()) {
+            // Nor has every one links. An empty file of that name is ours, and may be replaced.
+            Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            linked => {
+                linked?;
+                // If that fails the file has two names, and is whole under both.
+                let _ = rustix::fs::unlinkat(&self.fd, from, AtFlags::empty());
+                return Ok(());
+            }
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        drop(rustix::fs::openat(&self.fd, to, flags, Mode::from_raw_mode(0o600))?);
+        rustix::fs::renameat(&self.fd, from, &self.fd, to).inspect_err(|_| {
+            let _ = rustix::fs::unlinkat(&self.fd, to, AtFlags::empty());
+        })
     }
 
     fn make_room(&mut self, warn: &dyn Fn(&str)) {
         let Some(keep) = self.manners.keep else { return };
         // One is about to be made.
         while self.kept.len() >= (keep.max(1)) as usize {
-            let Some(oldest) = self.kept.pop_front() else { return };
-            match rustix::fs::unlinkat(&self.fd, &oldest, AtFlags::empty()) {
+            let Some((oldest, was)) = self.kept.pop_front() else { return };
+            let removed = match self.identity(&oldest) {
+                Ok(is) if is == was => rustix::fs::unlinkat(&self.fd, &oldest, AtFlags::empty()),
+                // Somebody has removed it, and another may have that name now.
+                Ok(_) => Ok(()),
+                Err(error) => Err(error),
+            };
+            match removed {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => {
-                    warn(&format!(
-                        "cannot remove {}: {}",
-                        self.shown(&oldest).display(),
-                        io::Error::from(error)
-                    ));
+                    let oldest = self.shown(&oldest);
+                    warn(&format!("cannot remove {}: {}", oldest.display(), io::Error::from(error)));
                 }
             }
         }
@@ -213,6 +265,53 @@ impl Draft {
     pub(super) fn name(&self) -> &OsStr {
         &self.name
     }
+}
+
+/// Why a part has not got its name, or is not as safe as was asked.
+#[derive(Debug)]
+pub(super) enum Unpublished {
+    /// What was written may not be in the file.
+    Unwritten(Errno),
+    /// It is whole, and can't be given its name.
+    Nameless(Errno),
+    /// Nothing has its temporary name any more, or something else.
+    Gone,
+    /// It has its name, but maybe not for long.
+    Unsure(Errno),
+}
+
+impl Unpublished {
+    fn failed(error: io::Error) -> Self {
+        Self::Nameless(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+
+    /// In words: `name` is what it was to be called and `temporary` where it was written.
+    pub(super) fn told(&self, name: &Path, temporary: &Path) -> String {
+        let (name, temporary) = (name.display(), temporary.display());
+        let reason = |error: &Errno| io::Error::from(*error);
+        match self {
+            Self::Unwritten(error) => {
+                let error = reason(error);
+                format!("{name} may not be on the disk: {error}; what is there of it is in {temporary}")
+            }
+            Self::Nameless(Errno::EXIST) => {
+                format!("a file called {name} was made meanwhile; the capture is whole in {temporary}")
+            }
+            Self::Nameless(error) => {
+                format!("cannot give {name} its name: {}; it is whole in {temporary}", reason(error))
+            }
+            Self::Gone => format!("{name} is lost: somebody has removed {temporary} while it was written"),
+            Self::Unsure(error) => format!("the name {name} may not be on the disk: {}", reason(error)),
+        }
+    }
+}
+
+fn identity(found: rustix::io::Result<rustix::fs::Stat>) -> rustix::io::Result<Identity> {
+    found.map(|found| (found.st_dev, found.st_ino))
+}
+
+fn as_rustix(error: nix::errno::Errno) -> Errno {
+    Errno::from_raw_os_error(error as i32)
 }
 
 /// Another capture writes a part of that name.

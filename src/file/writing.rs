@@ -11,10 +11,11 @@ use anyhow::Result;
 use flume::{Receiver, RecvTimeoutError, Sender};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{SeekFrom, Timespec};
+use rustix::io::Errno;
 
 use super::command::Runner;
 use super::compress::Compressed;
-use super::directory::{Directory, Draft};
+use super::directory::{Directory, Draft, Unpublished};
 use super::output::{CHUNK_BYTES, Order, Say, Settings};
 use super::sink::Part;
 
@@ -70,6 +71,16 @@ impl Writing {
     /// # Errors
     /// What can't be written; then the thread ends.
     pub(super) fn run(&mut self, orders: &Receiver<Order>, used: &Sender<Vec<u8>>) -> io::Result<()> {
+        let done = self.obey(orders, used);
+        // Also those of parts that were finished before something failed.
+        if let Some(runner) = &mut self.runner {
+            runner.finish();
+        }
+        self.tell_troubles();
+        done.and(self.failed.take().map_or(Ok(()), Err))
+    }
+
+    fn obey(&mut self, orders: &Receiver<Order>, used: &Sender<Vec<u8>>) -> io::Result<()> {
         loop {
             match orders.recv_timeout(IDLE) {
                 Ok(Order::Begin(part)) => self.begin(part)?,
@@ -82,16 +93,11 @@ impl Writing {
                         let _ = used.try_send(chunk);
                     }
                 }
-                Ok(Order::End) => self.end(),
+                Ok(Order::End) => self.end()?,
                 Err(RecvTimeoutError::Timeout) => self.idle()?,
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
-        if let Some(runner) = &mut self.runner {
-            runner.finish();
-        }
-        self.tell_troubles();
-        self.failed.take().map_or(Ok(()), Err)
     }
 
     fn begin(&mut self, part: Part) -> io::Result<()> {
@@ -99,7 +105,7 @@ impl Writing {
             return Ok(());
         }
         self.create(part).map_err(|error| {
-            let kind = error.downcast_ref::<io::Error>().map_or(io::ErrorKind::Other, io::Error::kind);
+            let kind = error.downcast_ref::<Errno>().map_or(io::ErrorKind::Other, |errno| errno.kind());
             io::Error::new(kind, format!("cannot make the next part: {error:#}"))
         })
     }
@@ -123,37 +129,34 @@ impl Writing {
                 io::Error::new(kind, format!("cannot write to {}: {error}", name.display()))
             }),
             (Goal::Parts(directory), Some((body, draft))) => body.write(chunk, flush).map_err(|error| {
-                let name = directory.shown(draft.name());
-                let kept = directory.shown(draft.temporary());
-                let (name, kept) = (name.display(), kept.display());
-                let told = format!("cannot write to {name}: {error}; what it held until then is in {kept}");
-                io::Error::new(error.kind(), told)
+                cannot_write(&directory.shown(draft.name()), &error, &directory.shown(draft.temporary()))
             }),
             (Goal::Parts(_), None) => Ok(()),
         }
     }
 
-    /// Gives the part its name. If that fails the capture goes on with the next.
-    fn end(&mut self) {
-        let (Goal::Parts(directory), Some((body, draft))) = (&mut self.goal, self.part.take()) else {
-            return;
+    /// Gives the part its name. If that fails the capture goes on with the next; if what is left of the part
+    /// can't be written it ends, as with all else that can't be written.
+    fn end(&mut self) -> io::Result<()> {
+        let (Goal::Parts(directory), Some((body, mut draft))) = (&mut self.goal, self.part.take()) else {
+            return Ok(());
         };
-        let name = directory.shown(draft.name());
         let kept = directory.shown(draft.temporary());
-        let published = body.finish().map_err(anyhow::Error::from);
-        match published.and_then(|file| directory.publish(&file, draft)) {
-            Ok(path) => self.runner.iter_mut().for_each(|runner| runner.add(path.clone())),
-            Err(error) => {
-                let told = format!(
-                    "{} is not complete: {error:#} (see {})",
-                    Path::new(&name).display(),
-                    kept.display()
-                );
-                (self.say)(&told);
-                self.failed.get_or_insert_with(|| io::Error::other(told));
-            }
+        let finished = body.finish();
+        let file = finished.map_err(|error| cannot_write(&directory.shown(draft.name()), &error, &kept))?;
+        let published = directory.publish(&file, &mut draft);
+        directory.keep(&file, &draft);
+        let name = directory.shown(draft.name());
+        if matches!(published, Ok(()) | Err(Unpublished::Unsure(_))) {
+            self.runner.iter_mut().for_each(|runner| runner.add(name.clone()));
+        }
+        if let Err(unpublished) = published {
+            let told = unpublished.told(&name, &kept);
+            (self.say)(&told);
+            self.failed.get_or_insert_with(|| io::Error::other(told));
         }
         self.tell_troubles();
+        Ok(())
     }
 
     fn idle(&mut self) -> io::Result<()> {
@@ -186,6 +189,7 @@ impl Body {
                 let _ = take_back(file, (written - whole_blocks(&chunk[..written])) as u64);
                 error
             }),
+            // What a reader can make out of a frame that is cut off is more than what was flushed.
             Self::Compressed(compressed) => {
                 compressed.write(chunk)?;
                 if flush { compressed.flush() } else { Ok(()) }
@@ -199,6 +203,12 @@ impl Body {
             Self::Compressed(compressed) => compressed.finish(),
         }
     }
+}
+
+fn cannot_write(name: &Path, error: &io::Error, kept: &Path) -> io::Error {
+    let (name, kept) = (name.display(), kept.display());
+    let told = format!("cannot write to {name}: {error}; what it held until then is in {kept}");
+    io::Error::new(error.kind(), told)
 }
 
 /// Writes all of it, or gives the error and how much was written.

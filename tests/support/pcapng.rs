@@ -198,6 +198,19 @@ pub fn read(bytes: &[u8]) -> Result<Capture> {
     if blocks == 0 { Err("empty file".to_owned()) } else { Ok(capture) }
 }
 
+/// How many bytes of a file that may be cut off are whole blocks.
+pub fn whole_blocks(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Ok(length) = u32_at(bytes, at + 4) {
+        let length = length as usize;
+        if length < 12 || bytes.len() - at < length {
+            break;
+        }
+        at += length;
+    }
+    at
+}
+
 fn read_block(capture: &mut Capture, number: usize, kind: u32, body: &[u8]) -> Result<()> {
     match (kind, number) {
         (0x0A0D_0D0A, 0) => read_section(capture, body),
