@@ -76,8 +76,8 @@ fn next_multiple(at: u64, seconds: u32, offset: i64) -> Option<u64> {
     // Shifted by whole days, so that it is not negative.
     let shift = (offset + 24 * 60 * 60).unsigned_abs() * SECOND_NS;
     let day = 24 * 60 * 60 * SECOND_NS;
-    let local = at.saturating_add(shift);
-    let since = if day.is_multiple_of(step) { local % step } else { at % step };
+    // Their sum may be more than 64 bits hold.
+    let since = if day.is_multiple_of(step) { (at % step + shift % step) % step } else { at % step };
     at.checked_add(step - since)
 }
 
@@ -129,6 +129,9 @@ mod tests {
             assert_eq!(next_multiple(at, seconds, offset), Some(end), "{at} {seconds} {offset}");
         }
         assert_eq!(next_multiple(u64::MAX, u32::MAX, 0), None);
+        // 2554-07-21 23:34:33.709551615 UTC.
+        let late = u64::MAX - 10 * S;
+        assert_eq!(next_multiple(late, 5, 0), Some(u64::MAX - 8_709_551_615));
     }
 
     #[test]
