@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::naming::Naming;
@@ -47,11 +47,15 @@ pub(super) struct Directory {
     /// Whether there is more than one part, so that a part may have another name than was meant.
     cut: bool,
     /// Names of earlier parts and which files they were, the oldest first; as many as are kept.
-    kept: VecDeque<(OsString, Identity)>,
+    kept: VecDeque<(OsString, Kept)>,
 }
 
 /// Which file it is, whatever it is called: device and inode.
 type Identity = (u64, u64);
+
+/// The file that a part was when it was finished, with the time of its last change, because an inode that is
+/// free is used again.
+type Kept = (Identity, (i64, u64));
 
 /// A part that is being written.
 #[derive(Debug)]
@@ -134,22 +138,22 @@ impl Directory {
         if self.manners.keep.is_none() {
             return;
         }
-        let Ok(identity) = identity(rustix::fs::fstat(file)) else { return };
-        let names = [&draft.name, &draft.temporary];
-        let name = names.into_iter().find(|name| self.identity(name) == Ok(identity));
+        let Ok(finished) = rustix::fs::fstat(file) else { return };
+        let is_it = |name: &OsStr| self.stat(name).is_ok_and(|found| identity(&found) == identity(&finished));
+        let name = [&draft.name, &draft.temporary].into_iter().find(|name| is_it(name));
         if let Some(name) = name {
             self.kept.retain(|(kept, _)| kept != name);
-            self.kept.push_back((name.clone(), identity));
+            self.kept.push_back((name.clone(), as_kept(&finished)));
         }
     }
 
-    fn identity(&self, name: &OsStr) -> rustix::io::Result<Identity> {
-        identity(rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW))
+    fn stat(&self, name: &OsStr) -> rustix::io::Result<Stat> {
+        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
     }
 
     /// Makes a file under a temporary name; none if the name itself is taken.
     fn draft(&self, name: &OsStr) -> anyhow::Result<Option<(File, Draft)>> {
-        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match self.stat(name) {
             Err(Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
             Ok(found) => {
@@ -196,10 +200,10 @@ impl Directory {
     }
 
     fn rename(&self, file: &File, draft: &Draft) -> Result<(), Unpublished> {
-        let ours = identity(rustix::fs::fstat(file)).map_err(Unpublished::Nameless)?;
+        let ours = rustix::fs::fstat(file).map_err(Unpublished::Nameless)?;
         // Else what somebody has put in its place would be called whole.
-        match self.identity(&draft.temporary) {
-            Ok(found) if found == ours => {}
+        match self.stat(&draft.temporary) {
+            Ok(found) if identity(&found) == identity(&ours) => {}
             Ok(_) | Err(Errno::NOENT) => return Err(Unpublished::Gone),
             Err(error) => return Err(Unpublished::Nameless(error)),
         }
@@ -238,8 +242,10 @@ impl Directory {
         // One is about to be made.
         while self.kept.len() >= (keep.max(1)) as usize {
             let Some((oldest, was)) = self.kept.pop_front() else { return };
-            let removed = match self.identity(&oldest) {
-                Ok(is) if is == was => rustix::fs::unlinkat(&self.fd, &oldest, AtFlags::empty()),
+            let removed = match self.stat(&oldest) {
+                Ok(found) if as_kept(&found) == was => {
+                    rustix::fs::unlinkat(&self.fd, &oldest, AtFlags::empty())
+                }
                 // Somebody has removed it, and another may have that name now.
                 Ok(_) => Ok(()),
                 Err(error) => Err(error),
@@ -306,8 +312,12 @@ impl Unpublished {
     }
 }
 
-fn identity(found: rustix::io::Result<rustix::fs::Stat>) -> rustix::io::Result<Identity> {
-    found.map(|found| (found.st_dev, found.st_ino))
+fn identity(found: &Stat) -> Identity {
+    (found.st_dev, found.st_ino)
+}
+
+fn as_kept(found: &Stat) -> Kept {
+    (identity(found), (found.st_mtime, found.st_mtime_nsec))
 }
 
 fn as_rustix(error: nix::errno::Errno) -> Errno {
