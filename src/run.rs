@@ -64,6 +64,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             let source = Live::new(&mut storage, &options)?;
             if let Some(user) = &live.user {
                 privileges::give_up(user)?;
+                source.check_rights().with_context(|| format!("-Z {user}"))?;
             }
             let (outputs, record) = opened.map_or_else(open, Ok)?;
             run.say(&arm::armed(&options, source.transport()));

@@ -123,6 +123,16 @@ impl<'obj> Live<'obj> {
         if self.plan.ring { "ring buffer" } else { "perf buffer" }
     }
 
+    /// Whether this process, which may have given up privileges since, can read what the kernel counts.
+    ///
+    /// # Errors
+    /// It can't: Linux lets others do so with maps that they have open since 5.19, where
+    /// `kernel.unprivileged_bpf_disabled` is set.
+    pub fn check_rights(&self) -> anyhow::Result<()> {
+        let read = self.read_counters().map(drop);
+        read.context("only root can go on reading here: Linux 5.19 or later lets other users do so")
+    }
+
     fn attach(&mut self, options: &Options) -> anyhow::Result<()> {
         self.links.extend(attach::processes(&self.skel)?);
         self.learn_namespaces(options)?;
