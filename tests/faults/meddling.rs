@@ -97,7 +97,7 @@ fn a_part_is_removed_while_it_is_written() {
         let (dir, over, _) = midway.go_on();
         let lost = draft.file_name().unwrap().to_str().unwrap();
         over.fails(&[lost, "is lost: somebody has removed"]);
-        assert_eq!(drafts(&dir.path().join("captures")), [PathBuf::new(); 0]);
+        assert!(drafts(&dir.path().join("captures")).is_empty());
         all_but_the_second(&dir.path().join("captures"), ALL);
     }
 }

@@ -30,7 +30,7 @@ fn adds_up(stream: &Stream, seed: u64, moved: &Sum) -> u64 {
 
 /// The same for both directions of a session with the first session of a server.
 #[track_caller]
-fn session_adds_up(captured: &Captured, moved: &Moved) -> u64 {
+pub(crate) fn session_adds_up(captured: &Captured, moved: &Moved) -> u64 {
     let conversation = captured.between(moved.local, moved.remote);
     let written = adds_up(conversation.written(), moved.seed, &moved.wrote);
     written + adds_up(conversation.read(), SERVER_SEED, &moved.read)
@@ -38,7 +38,7 @@ fn session_adds_up(captured: &Captured, moved: &Moved) -> u64 {
 
 /// What is told at the end of the file and on standard error is `lost` of `moved` bytes.
 #[track_caller]
-fn told(captured: &Captured, moved: u64, lost: u64) {
+pub(crate) fn told(captured: &Captured, moved: u64, lost: u64) {
     let comments = captured.capture.statistics.iter().flat_map(|statistics| &statistics.comments);
     let comment = comments.map(String::as_str).collect::<Vec<_>>().join(" ");
     let captured_bytes = moved - lost;

@@ -18,6 +18,8 @@ mod lab;
 mod mover;
 #[path = "../support/live_network.rs"]
 mod network;
+#[path = "../support/live_parts.rs"]
+mod part_files;
 #[path = "../support/pcapng.rs"]
 mod pcapng;
 #[path = "../support/live_process.rs"]
@@ -40,6 +42,7 @@ mod harness;
 mod isolation;
 mod libraries;
 mod loss;
+mod parts;
 mod programs;
 mod protocols;
 mod shapes;

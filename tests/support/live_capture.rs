@@ -70,6 +70,10 @@ impl Tlsdump {
         Starting::launch("-".into(), arguments, stdout).armed()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::process::run;
 
 /// The programs that the tests run, besides the shell and coreutils.
-const PROGRAMS: [&str; 27] = [
+const PROGRAMS: [&str; 28] = [
     "capinfos",
     "certutil",
     "curl",
@@ -35,6 +35,7 @@ const PROGRAMS: [&str; 27] = [
     "redis-cli",
     "selfserv",
     "setpriv",
+    "strace",
     "tstclnt",
     "unbound",
     "unshare",
