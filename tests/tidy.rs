@@ -21,7 +21,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("chrono", &["src/text.rs", "src/file/cuts.rs", "src/file/naming.rs"]),
     ("clap", &["src/cli.rs"]),
     ("crc32fast", &["src/source/stream.rs"]),
-    ("etherparse", &["src/frame/"]),
     ("flume", &["src/run.rs", "src/file/output.rs", "src/file/writing.rs"]),
     ("iced_x86", &["src/probe/go/"]),
     // In the second only `close`, which tells its error.

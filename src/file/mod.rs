@@ -198,18 +198,18 @@ impl<S: Sink> Writer<S> {
         let names_other = frame.flow.other_end.map(|_| frame.flow.id);
         let is_told = std::mem::replace(&mut part.named_other, names_other) == names_other;
         comment_on(comments, frame, !is_told, names);
-        let kept = frame.bytes.len().min(*snaplen as usize);
+        let original = frame.length();
         let packet = packet::Packet {
             // At most INTERFACES_MAX.
             interface: number as u32,
             at: frame.at,
             dir: frame.dir,
             process: process.map(|(number, _)| number),
-            bytes: &frame.bytes[..kept],
-            original: frame.bytes.len(),
+            kept: original.min(*snaplen as usize),
+            original,
             comments,
         };
-        part.bytes += packet::write(sink.buffer(), &packet) as u64;
+        part.bytes += packet::write(sink.buffer(), &packet, frame.parts()) as u64;
         sink.block()?;
 
         interface.packets += 1;

@@ -4,6 +4,10 @@
 use crate::event::Dir;
 
 const BLOCK_TYPE: u32 = 6;
+/// Bytes of the block before those of the packet.
+const HEADER_BYTES: usize = 28;
+/// Bytes of an option before its value.
+const OPTION_BYTES: usize = 4;
 /// The option that ends a list of options.
 pub(super) const OPT_ENDOFOPT: u16 = 0;
 const OPT_COMMENT: u16 = 1;
@@ -23,41 +27,67 @@ pub(super) struct Packet<'a> {
     pub(super) dir: Dir,
     /// Number of the process's description in this section.
     pub(super) process: Option<u32>,
-    /// The bytes that are kept.
-    pub(super) bytes: &'a [u8],
-    /// How many bytes the packet had.
+    /// The first of its bytes are kept.
+    pub(super) kept: usize,
+    /// How many bytes it had.
     pub(super) original: usize,
     /// Comments, each shorter than 65,536 bytes.
     pub(super) comments: &'a [String],
 }
 
-/// Appends the block of `packet` to `block`, little endian, and gives its length.
-pub(super) fn write(block: &mut Vec<u8>, packet: &Packet<'_>) -> usize {
-    let start = block.len();
-    block.extend_from_slice(&BLOCK_TYPE.to_le_bytes());
-    block.extend_from_slice(&[0; 4]); // the length, once it is known
-    block.extend_from_slice(&packet.interface.to_le_bytes());
-    // The upper half stands before the lower one in both byte orders.
-    block.extend_from_slice(&((packet.at >> 32) as u32).to_le_bytes());
-    block.extend_from_slice(&(packet.at as u32).to_le_bytes());
-    block.extend_from_slice(&(packet.bytes.len() as u32).to_le_bytes());
-    block.extend_from_slice(&(packet.original as u32).to_le_bytes());
-    block.extend_from_slice(packet.bytes);
-    pad(block, packet.bytes.len());
+/// Appends the block of `packet`, whose bytes come in parts, to `block`, little endian, and gives its length.
+pub(super) fn write<'a>(
+    block: &mut Vec<u8>,
+    packet: &Packet<'_>,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> usize {
+    let length = length(packet);
+    block.reserve(length);
+    block.extend_from_slice(&header(packet, length));
+    let mut left = packet.kept;
+    for part in parts {
+        let kept = &part[..part.len().min(left)];
+        block.extend_from_slice(kept);
+        left -= kept.len();
+    }
+    pad(block, packet.kept);
     for comment in packet.comments {
         option(block, OPT_COMMENT, comment.as_bytes());
     }
-    option(block, EPB_FLAGS, &direction(packet.dir).to_le_bytes());
+    block.extend_from_slice(&word_option(EPB_FLAGS, direction(packet.dir)));
     if let Some(process) = packet.process {
-        option(block, EPB_PROCESS, &process.to_le_bytes());
+        block.extend_from_slice(&word_option(EPB_PROCESS, process));
     }
     option(block, OPT_ENDOFOPT, &[]);
-    // A block is bounded by a frame and the comments on it: far below 32 bits.
-    let length = block.len() - start + 4;
-    let bytes = (length as u32).to_le_bytes();
-    block.extend_from_slice(&bytes);
-    block[start + 4..start + 8].copy_from_slice(&bytes);
+    block.extend_from_slice(&(length as u32).to_le_bytes());
     length
+}
+
+/// Bytes of the block: of a frame and the comments on it, far below 32 bits.
+fn length(packet: &Packet<'_>) -> usize {
+    let comments: usize = packet.comments.iter().map(|comment| OPTION_BYTES + padded(comment.len())).sum();
+    let process = packet.process.map_or(0, |_| OPTION_BYTES + 4);
+    let (flags, end, length) = (OPTION_BYTES + 4, OPTION_BYTES, 4);
+    HEADER_BYTES + padded(packet.kept) + comments + flags + process + end + length
+}
+
+/// What stands before the packet's bytes.
+fn header(packet: &Packet<'_>, length: usize) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    let fields = [
+        BLOCK_TYPE,
+        length as u32,
+        packet.interface,
+        // The upper half stands before the lower one in both byte orders.
+        (packet.at >> 32) as u32,
+        packet.at as u32,
+        packet.kept as u32,
+        packet.original as u32,
+    ];
+    for (bytes, field) in header.as_chunks_mut().0.iter_mut().zip(fields) {
+        *bytes = field.to_le_bytes();
+    }
+    header
 }
 
 /// Bits 0 and 1 of the flags word (section 4.3.1): 1 is inbound, 2 is outbound.
@@ -68,12 +98,23 @@ fn direction(dir: Dir) -> u32 {
     }
 }
 
+/// An option whose value is a number of 32 bits.
+fn word_option(code: u16, value: u32) -> [u8; OPTION_BYTES + 4] {
+    let ([c0, c1], [v0, v1, v2, v3]) = (code.to_le_bytes(), value.to_le_bytes());
+    [c0, c1, 4, 0, v0, v1, v2, v3]
+}
+
 /// Appends an option (section 3.5); `value` is shorter than 65,536 bytes.
+#[inline]
 pub(super) fn option(block: &mut Vec<u8>, code: u16, value: &[u8]) {
     block.extend_from_slice(&code.to_le_bytes());
     block.extend_from_slice(&(value.len() as u16).to_le_bytes());
     block.extend_from_slice(value);
     pad(block, value.len());
+}
+
+fn padded(bytes: usize) -> usize {
+    bytes.next_multiple_of(4)
 }
 
 /// Zeros up to a multiple of four bytes.
@@ -94,11 +135,12 @@ mod tests {
             at: 0x0102_0304_0506_0708,
             dir: Dir::Out,
             process: Some(258),
-            bytes: &[0xAA; 5],
+            kept: 5,
             original: 9,
             comments: &comments,
         };
-        assert_eq!(write(&mut block, &packet), 72);
+        let parts = [&[0xAA; 3][..], &[0xAA; 6]];
+        assert_eq!(write(&mut block, &packet, parts.into_iter()), 72);
         #[rustfmt::skip]
         let expected = [
             0xEE,

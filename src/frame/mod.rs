@@ -3,6 +3,7 @@
 //! The plaintext of a flow is put into an envelope (`tls`, `sealed`, or `plain`: none) and the result is
 //! drawn as the TCP conversation that would have carried it (`tcp`). Numbers are counted after the envelope.
 
+mod checksum;
 mod guess;
 mod headers;
 mod hello;
@@ -27,9 +28,9 @@ pub const SEGMENT_MAX: usize = 32_768;
 pub const FILL_MAX: u64 = 16 << 20;
 
 /// Most bytes that a frame can have.
-pub const FRAME_MAX: usize = headers::ETHERNET_BYTES + headers::IP_MAX + headers::TCP_MAX + SEGMENT_MAX;
+pub const FRAME_MAX: usize = headers::HEADERS_MAX + SEGMENT_MAX;
 
-const _: () = assert!(headers::IP_MAX + headers::TCP_MAX + SEGMENT_MAX <= u16::MAX as usize);
+const _: () = assert!(headers::IP_TCP_MAX + SEGMENT_MAX <= u16::MAX as usize);
 
 /// One Ethernet frame, and what is said about it beside its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +41,10 @@ pub struct Frame<'a> {
     pub flow: &'a Flow,
     /// Which way, as the traced process sees it.
     pub dir: Dir,
-    /// The frame, from the Ethernet header on, without a frame check sequence.
-    pub bytes: &'a [u8],
+    /// Ethernet, IP and TCP header.
+    pub headers: &'a [u8],
+    /// What follows them, in parts, so that it is put together only in the file; no frame check sequence.
+    pub payload: &'a [&'a [u8]],
     /// Whether the process must be named here: it is the first frame of the flow, or the first that another
     /// process (or the same one under another name) is the cause of.
     pub introduce: bool,
@@ -50,6 +53,19 @@ pub struct Frame<'a> {
     /// Secrets that a reader needs to open this frame and those after it: lines of a key log
     /// (draft-ietf-tls-keylogfile), each with its end of line.
     pub secrets: Option<&'a str>,
+}
+
+impl<'a> Frame<'a> {
+    /// The bytes of the frame, in parts.
+    pub fn parts(&self) -> impl Iterator<Item = &'a [u8]> + Clone {
+        std::iter::once(self.headers).chain(self.payload.iter().copied())
+    }
+
+    /// How many bytes the frame has, at most [`FRAME_MAX`].
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.parts().map(<[u8]>::len).sum()
+    }
 }
 
 /// What is out of the ordinary about a frame: bytes that were lost, or that were never sent.
@@ -125,7 +141,6 @@ pub struct Encoder {
     sealer: Option<sealed::Sealer>,
     fill_max: u64,
     part: u32,
-    buffer: Vec<u8>,
 }
 
 impl Encoder {
@@ -133,7 +148,7 @@ impl Encoder {
     #[must_use]
     pub fn new(envelope: Envelope, seed: &Seed) -> Self {
         let sealer = (envelope == Envelope::Sealed).then(|| sealed::Sealer::new(seed));
-        Self { envelope, sealer, fill_max: FILL_MAX, part: 0, buffer: Vec::with_capacity(FRAME_MAX) }
+        Self { envelope, sealer, fill_max: FILL_MAX, part: 0 }
     }
 
     /// The same, but fills no loss of more than `bytes`, if that is less than [`FILL_MAX`].
@@ -183,8 +198,8 @@ impl Encoder {
                 state.strange = Some(Strange::Part);
             }
         }
-        let (buffer, sealer) = (&mut self.buffer, self.sealer.as_mut());
-        let mut pen = tcp::Pen { at, flow, state, fill_max: self.fill_max, buffer, sealer, emit };
+        let sealer = self.sealer.as_mut();
+        let mut pen = tcp::Pen { at, flow, state, fill_max: self.fill_max, sealer, emit };
         match self.envelope {
             Envelope::Tls | Envelope::Sealed => tls::draw(&mut pen, dir, what),
             Envelope::Plain => plain::draw(&mut pen, dir, what),

@@ -160,9 +160,6 @@ mod tests {
     use crate::frame::{Encoder, Envelope, State, tls};
 
     const SEED: Seed = [9; 32];
-    /// Ethernet, IPv4 and TCP without options.
-    const HEADERS: usize = 14 + 20 + 20;
-
     fn flow(id: u64) -> Flow {
         Flow {
             id,
@@ -184,7 +181,7 @@ mod tests {
         let mut drawn = Vec::new();
         let segment = Segment { at: 0, flow, state, dir: Dir::Out, what };
         let done: Result<(), ()> = encoder.segment(segment, &mut |frame| {
-            drawn.push((frame.bytes[HEADERS..].to_vec(), frame.secrets.unwrap_or_default().to_owned()));
+            drawn.push((frame.payload.concat(), frame.secrets.unwrap_or_default().to_owned()));
             Ok(())
         });
         done.unwrap();

@@ -1,11 +1,9 @@
 //! The TCP conversation of a flow: numbers, flags, the cut into segments (RFC 9293).
 
-use etherparse::{TcpHeader, TcpOptions};
-
 use crate::event::Dir;
 use crate::flow::Flow;
 
-use super::headers::{addresses, ends, write};
+use super::headers::{Headers, Tcp, addresses, ends};
 use super::sealed::Sealer;
 use super::{Frame, Note, SEGMENT_MAX, State, Strange};
 
@@ -18,7 +16,9 @@ const WINDOW: u16 = u16::MAX;
 const WINDOW_SCALE: u8 = 7;
 /// Maximum segment size that both ends announce: a loopback's, since segments are drawn longer than a real
 /// network would carry.
-const MSS: u16 = 65_475;
+const MSS: [u8; 2] = 65_475u16.to_be_bytes();
+/// Of a SYN: MSS, one NOP for alignment, window scale (kinds 2, 1 and 3).
+const SYN_OPTIONS: [u8; 8] = [2, 4, MSS[0], MSS[1], 1, 3, 3, WINDOW_SCALE];
 
 /// Farthest that one frame moves the sequence number over lost bytes. A step of half the number space or
 /// more reads as a step back (RFC 9293, section 3.4), so longer ones are made in several, each acknowledged
@@ -58,7 +58,6 @@ pub(super) struct Pen<'a, E> {
     pub(super) state: &'a mut State,
     /// Most lost bytes that zeros are drawn for.
     pub(super) fill_max: u64,
-    pub(super) buffer: &'a mut Vec<u8>,
     /// What seals records; none where nothing is sealed.
     pub(super) sealer: Option<&'a mut Sealer>,
     pub(super) emit: &'a mut dyn FnMut(&Frame<'_>) -> Result<(), E>,
@@ -170,32 +169,27 @@ impl<E> Pen<'_, E> {
     ) -> Result<(), E> {
         let (from, to) = ends(self.flow, dir);
         let tcp = self.header(dir, flags, from.port(), to.port());
-        write(self.buffer, dir, addresses(from.ip(), to.ip()), &tcp, parts);
+        let headers = Headers::new(dir, addresses(from.ip(), to.ip()), &tcp, parts);
         // At most SEGMENT_MAX, so the conversion is exact. SYN and FIN take a number each.
         let payload: usize = parts.iter().map(|part| part.len()).sum();
         self.advance(dir, payload as u32 + u32::from(flags & (SYN | FIN) != 0));
         let introduce = self.introduce();
         let Self { at, flow, .. } = *self;
-        (self.emit)(&Frame { at, flow, dir, bytes: self.buffer, introduce, note, secrets })
+        let (headers, payload) = (headers.bytes(), parts);
+        (self.emit)(&Frame { at, flow, dir, headers, payload, introduce, note, secrets })
     }
 
-    fn header(&mut self, dir: Dir, flags: u8, source_port: u16, destination_port: u16) -> TcpHeader {
+    fn header(&mut self, dir: Dir, flags: u8, source_port: u16, destination_port: u16) -> Tcp {
         let numbers = self.state.numbers.next(self.flow);
         let syn = flags & SYN != 0;
-        let ack = flags & ACK != 0;
-        TcpHeader {
+        Tcp {
             source_port,
             destination_port,
-            sequence_number: numbers[dir.index()],
-            acknowledgment_number: if ack { numbers[dir.flip().index()] } else { 0 },
-            fin: flags & FIN != 0,
-            syn,
-            rst: flags & RST != 0,
-            psh: flags & PSH != 0,
-            ack,
-            window_size: if syn { SYN_WINDOW } else { WINDOW },
-            options: if syn { syn_options() } else { TcpOptions::default() },
-            ..TcpHeader::default()
+            sequence: numbers[dir.index()],
+            acknowledgment: if flags & ACK != 0 { numbers[dir.flip().index()] } else { 0 },
+            flags,
+            window: if syn { SYN_WINDOW } else { WINDOW },
+            options: if syn { &SYN_OPTIONS } else { &[] },
         }
     }
 
@@ -213,10 +207,4 @@ fn first_numbers(flow: u64) -> [u32; 2] {
     // 2^32 / golden ratio, which spreads them.
     let out = (flow as u32).wrapping_mul(0x9E37_79B1);
     [out, out.rotate_left(16) ^ u32::MAX]
-}
-
-/// MSS, one NOP for alignment, window scale: kinds 2, 1 and 3.
-fn syn_options() -> TcpOptions {
-    let [high, low] = MSS.to_be_bytes();
-    [2, 4, high, low, 1, 3, 3, WINDOW_SCALE].into()
 }
