@@ -22,6 +22,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["src/cli.rs"]),
     ("crc32fast", &["src/source/stream.rs"]),
     ("flume", &["src/run.rs", "src/file/output.rs", "src/file/writing.rs"]),
+    ("foldhash", &["src/flow/", "src/file/"]),
     ("iced_x86", &["src/probe/go/"]),
     // In the second only `close`, which tells its error.
     ("nix", &["src/privileges.rs", "src/file/directory.rs"]),

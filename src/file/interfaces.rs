@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::event::MountNs;
 use crate::names::Names;
 
@@ -43,7 +45,7 @@ impl Interface {
 #[derive(Debug, Default)]
 pub(super) struct Interfaces {
     list: Vec<Interface>,
-    numbers: HashMap<MountNs, usize>,
+    numbers: HashMap<MountNs, usize, RandomState>,
 }
 
 impl Interfaces {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::event::{Comm, Task};
 
 /// Most processes that are described in a file; one with threads of several names counts once for each.
@@ -11,7 +13,7 @@ pub const PROCESSES_MAX: usize = 65_536;
 /// The processes of a file, numbered in order of first appearance.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
-    numbers: HashMap<(u32, Comm), u32>,
+    numbers: HashMap<(u32, Comm), u32, RandomState>,
 }
 
 impl Processes {

@@ -24,6 +24,8 @@ mod tests;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use foldhash::fast::RandomState;
+
 pub use self::limits::{FlowStats, Limits};
 pub use self::segment::{Flow, FlowNames, Segment, What};
 
@@ -60,8 +62,8 @@ pub struct FlowTable<S> {
     seats: Vec<Seat<S>>,
     /// Seats whose session is forgotten.
     free: Vec<u32>,
-    /// Seats by session number.
-    seat_of: HashMap<u64, u32>,
+    /// Seats by session number. The hasher is a fast one with a seed: a made-up stream can't know it.
+    seat_of: HashMap<u64, u32, RandomState>,
     /// Seats of sessions that are not closed, the one idle longest first.
     open: Order,
     /// Seats of closed sessions, the one closed longest first.
@@ -90,7 +92,7 @@ impl<S: Default> FlowTable<S> {
             },
             seats: Vec::new(),
             free: Vec::new(),
-            seat_of: HashMap::new(),
+            seat_of: HashMap::default(),
             open: Order::new(),
             closed: Order::new(),
             waiting: Order::new(),
