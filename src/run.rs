@@ -112,10 +112,12 @@ impl Run {
     /// Moves everything from the source to the outputs.
     fn drive(&self, mut source: impl Source, outputs: Outputs) -> anyhow::Result<Report> {
         let (sender, receiver) = flume::bounded(QUEUE_BATCHES);
+        // Batches go back, so that their memory is used again.
+        let (giver, used) = flume::bounded(QUEUE_BATCHES);
         let pipeline = Pipeline::new(outputs);
         thread::scope(|scope| {
-            let consumer = scope.spawn(move || self.consume(pipeline, &receiver));
-            let read = self.produce(&mut source, &sender);
+            let consumer = scope.spawn(move || self.consume(pipeline, &receiver, &giver));
+            let read = self.produce(&mut source, &sender, &used);
             drop(sender);
             let written = consumer.join().map_err(|_| anyhow!("the writing thread failed"))?;
             // What can't be written matters more than what can't be read.
@@ -123,9 +125,14 @@ impl Run {
         })
     }
 
-    fn produce(&self, source: &mut impl Source, sender: &Sender<Vec<u8>>) -> anyhow::Result<()> {
+    fn produce(
+        &self,
+        source: &mut impl Source,
+        sender: &Sender<Vec<u8>>,
+        used: &Receiver<Vec<u8>>,
+    ) -> anyhow::Result<()> {
         loop {
-            let mut batch = Vec::new();
+            let mut batch = used.try_recv().unwrap_or_default();
             let state = source.fill(&mut batch);
             let consumed = batch.is_empty() || sender.send(batch).is_ok();
             if state? == State::End || !consumed {
@@ -134,20 +141,33 @@ impl Run {
         }
     }
 
-    fn consume(&self, mut pipeline: Pipeline, receiver: &Receiver<Vec<u8>>) -> anyhow::Result<Report> {
-        let result = self.consume_all(&mut pipeline, receiver);
+    fn consume(
+        &self,
+        mut pipeline: Pipeline,
+        receiver: &Receiver<Vec<u8>>,
+        giver: &Sender<Vec<u8>>,
+    ) -> anyhow::Result<Report> {
+        let result = self.consume_all(&mut pipeline, receiver, giver);
         self.signals.stop.store(true, Ordering::Relaxed);
         result?;
         pipeline.finish()
     }
 
-    fn consume_all(&self, pipeline: &mut Pipeline, receiver: &Receiver<Vec<u8>>) -> anyhow::Result<()> {
+    fn consume_all(
+        &self,
+        pipeline: &mut Pipeline,
+        receiver: &Receiver<Vec<u8>>,
+        giver: &Sender<Vec<u8>>,
+    ) -> anyhow::Result<()> {
         loop {
             match receiver.recv_timeout(IDLE) {
-                Ok(batch) => {
+                Ok(mut batch) => {
                     if pipeline.records(&batch)? == Progress::Enough {
                         return Ok(());
                     }
+                    batch.clear();
+                    // There are enough then.
+                    let _ = giver.try_send(batch);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),

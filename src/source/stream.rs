@@ -100,12 +100,15 @@ impl<R: Read> Replay<R> {
         Ok(Self { input, position: HEADER_BYTES as u64 })
     }
 
-    /// Reads the contents of the block that begins at `at`.
-    fn block(&mut self, contents: &mut [u8], crc: u32, at: u64) -> anyhow::Result<()> {
-        if self.read(contents)? == 0 {
-            bail!("cut short at byte {}: the last block is not whole", self.position);
-        }
-        ensure!(crc32fast::hash(contents) == crc, "damaged at byte {at}: the checksum of a block is wrong");
+    /// Appends the contents of the block that begins at `at`, of `len` bytes.
+    fn block(&mut self, batch: &mut Vec<u8>, len: usize, crc: u32, at: u64) -> anyhow::Result<()> {
+        let begin = batch.len();
+        batch.reserve(len);
+        let got = (&mut self.input).take(len as u64).read_to_end(batch)?;
+        self.position += got as u64;
+        ensure!(got == len, "cut short at byte {}: the last block is not whole", self.position);
+        let right = crc32fast::hash(&batch[begin..]) == crc;
+        ensure!(right, "damaged at byte {at}: the checksum of a block is wrong");
         Ok(())
     }
 
@@ -130,8 +133,7 @@ impl<R: Read> Source for Replay<R> {
         let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         ensure!(len > 0 && len <= BLOCK_BYTES_MAX, "damaged at byte {at}: a block of {len} bytes");
         let begin = batch.len();
-        batch.resize(begin + len, 0);
-        let block = self.block(&mut batch[begin..], u32::from_le_bytes(crc), at);
+        let block = self.block(batch, len, u32::from_le_bytes(crc), at);
         if block.is_err() {
             batch.truncate(begin);
         }

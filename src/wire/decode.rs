@@ -9,9 +9,9 @@ use crate::event::{
 };
 
 use super::{
-    CONN_IN_CONTEXT, DIR_IN_DATA, DecodeError, EXIT_LOST, HEADER_BYTES, KIND_CLOCK, KIND_CLOSE,
-    KIND_CONTAINER, KIND_COUNTERS, KIND_DATA, KIND_EXIT, KIND_LIBRARY, KIND_NAME, KIND_START, KIND_TOTALS,
-    TASK_IN_CONTEXT, TASK_IN_EXIT, record_size,
+    CONN_IN_CONTEXT, CONTEXT_BYTES, DIR_IN_DATA, DecodeError, EXIT_LOST, HEADER_BYTES, KIND_CLOCK,
+    KIND_CLOSE, KIND_CONTAINER, KIND_COUNTERS, KIND_DATA, KIND_EXIT, KIND_LIBRARY, KIND_NAME, KIND_START,
+    KIND_TOTALS, TASK_IN_CONTEXT, TASK_IN_EXIT, record_size,
 };
 
 /// What one whole record says.
@@ -78,31 +78,38 @@ struct Reader<'a> {
     rest: &'a [u8],
 }
 
+/// Inlined, so that the fields of a record are read into where they belong.
 impl<'a> Reader<'a> {
+    #[inline]
     fn bytes(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let (bytes, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::Length)?;
         self.rest = rest;
         Ok(bytes)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (bytes, rest) = self.rest.split_first_chunk::<N>().ok_or(DecodeError::Length)?;
         self.rest = rest;
         Ok(*bytes)
     }
 
+    #[inline]
     fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(self.array::<1>()?[0])
     }
 
+    #[inline]
     fn u16(&mut self) -> Result<u16, DecodeError> {
         self.array().map(u16::from_le_bytes)
     }
 
+    #[inline]
     fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_le_bytes)
     }
 
+    #[inline]
     fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_le_bytes)
     }
@@ -112,6 +119,7 @@ impl<'a> Reader<'a> {
         Ok(String::from_utf8_lossy(self.bytes(len)?))
     }
 
+    #[inline]
     fn data(&mut self) -> Result<Data<'a>, DecodeError> {
         let context = self.context()?;
         let offset = self.u64()?;
@@ -154,18 +162,23 @@ impl<'a> Reader<'a> {
         Ok(Name { context, what, bytes: self.bytes(len)? })
     }
 
+    #[inline]
     fn context(&mut self) -> Result<Context, DecodeError> {
-        let at = self.u64()?;
-        let session = Session { id: self.u64()?, number: self.u32()?, library: self.u32()? };
-        Ok(Context { at, session, task: self.task()?, conn: self.conn()? })
+        // Their length is looked at once for all.
+        let mut r = Reader { rest: self.bytes(CONTEXT_BYTES - HEADER_BYTES)? };
+        let at = r.u64()?;
+        let session = Session { id: r.u64()?, number: r.u32()?, library: r.u32()? };
+        Ok(Context { at, session, task: r.task()?, conn: r.conn()? })
     }
 
+    #[inline]
     fn task(&mut self) -> Result<Task, DecodeError> {
         let (pid, tid, uid, number) = (self.u32()?, self.u32()?, self.u32()?, self.u32()?);
         let mntns = MountNs { number, id: self.u64()? };
         Ok(Task { pid, tid, uid, mntns, start_ns: self.u64()?, comm: Comm(self.array()?) })
     }
 
+    #[inline]
     fn conn(&mut self) -> Result<Conn, DecodeError> {
         let family = self.u8()?;
         let how = match self.u8()? {
