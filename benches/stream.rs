@@ -19,6 +19,8 @@ use tlsdump::wire::{self, DATA_HEADER_BYTES, RECORD_BYTES_MAX};
 const SESSIONS: u64 = 256;
 /// Data records of one session: half of them written, half read.
 const RECORDS: u64 = 100;
+/// Least bytes of a batch, unless a wave ends: what waits in the kernel's buffer before tlsdump is woken.
+const BATCH_BYTES: usize = 512 << 10;
 /// Stream time between two records, nanoseconds.
 const STEP_NS: u64 = 1_000;
 /// 2026-01-01 00:00:00 UTC, nanoseconds since 1970.
@@ -69,8 +71,11 @@ impl Source for Traffic {
             let mono = self.at(0);
             wire::encode(&Event::Clock(Clock { mono, wall: WALL + mono }), batch);
         }
-        (0..SESSIONS).for_each(|session| self.record(session, batch));
-        self.round += 1;
+        let begin = batch.len();
+        while self.round < RECORDS && batch.len() - begin < BATCH_BYTES {
+            (0..SESSIONS).for_each(|session| self.record(session, batch));
+            self.round += 1;
+        }
         if self.round == RECORDS {
             (0..SESSIONS).for_each(|session| self.close(session, batch));
             (self.wave, self.round) = (self.wave + 1, 0);
