@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* The socket of a session whose library never sees one: it writes TLS records to memory, and the program sends
- * them (node, Python's asyncio). Each record is unique, so where the very beginning of one leaves by a socket,
- * that is the session's. The same shows that a socket seen inside a call is right, or a stranger's. */
+/* The socket of a session whose library never sees one: it writes TLS records to memory, and the program
+ * sends them (node, Python's asyncio). Each record is unique, so where the very beginning of one leaves by
+ * a socket, that is the session's. So it also shows whether a socket seen inside a call is the session's. */
 #ifndef TLSDUMP_RECORD_H
 #define TLSDUMP_RECORD_H
 

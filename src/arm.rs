@@ -7,9 +7,13 @@ use anyhow::{Context as _, bail};
 use crate::config::{Live, Verbosity};
 use crate::event::{Container, MountNs};
 use crate::probe::{Found, Plan, Scanner};
-use crate::source::live::{Filter, Options};
+use crate::source::live::{self, Filter, Options};
 use crate::sys::{self, Capability};
 use crate::target::{self, Selector, Target};
+
+/// Most programs that nobody runs yet, where each place of them is a probe by itself: one of Go has some 40,
+/// and it takes the kernel up to a tenth of a second to give one up.
+const AHEAD_ONE_BY_ONE: usize = 4;
 
 /// Looks the target up and finds its libraries. Nothing is loaded or attached yet.
 ///
@@ -77,9 +81,12 @@ pub fn armed(options: &Options, transport: &str) -> String {
     format!("capturing {namespaces}, {libraries} ({transport})")
 }
 
-fn find_libraries(live: &Live, target: &Target, proc: &Path) -> anyhow::Result<Plan> {
+fn find_libraries(asked: &Live, target: &Target, proc: &Path) -> anyhow::Result<Plan> {
     let mut scanner = Scanner::new(proc);
-    for file in &live.libraries {
+    if !live::attaches_at_once(asked.attach)? {
+        scanner.programs_ahead(AHEAD_ONE_BY_ONE);
+    }
+    for file in &asked.libraries {
         scanner.library(file).context("cannot probe --lib")?;
     }
     let pids: Vec<u32> = target.processes.iter().map(|process| process.pid).collect();

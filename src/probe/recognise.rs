@@ -49,7 +49,8 @@ impl fmt::Display for Unfit {
             Self::Elf(error) => error.fmt(f),
             Self::Go(error) => error.fmt(f),
             Self::Unknown => {
-                let known: Vec<_> = TABLE.iter().chain([&GO]).map(|library| library.name).collect();
+                let known = TABLE.iter().filter(|library| library.is_tls()).chain([&GO]);
+                let known: Vec<_> = known.map(|library| library.name).collect();
                 write!(f, "no functions of a known TLS library in it ({})", known.join(", "))
             }
             Self::Lookalike { has, lacks } => {

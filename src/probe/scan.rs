@@ -131,6 +131,7 @@ enum Refusal {
     TooLarge,
     PlanFull,
     BudgetSpent,
+    Ahead,
     Unfit(Unfit),
 }
 
@@ -144,6 +145,9 @@ impl fmt::Display for Refusal {
             Self::BudgetSpent => {
                 write!(f, "more than {} GiB of files of its namespace were read", NAMESPACE_BYTES_MAX >> 30)
             }
+            Self::Ahead => f.write_str(
+                "nobody runs it, and more such programs would take long to probe (name it by --lib)",
+            ),
             Self::Unfit(unfit) => unfit.fmt(f),
         }
     }
@@ -156,7 +160,20 @@ pub struct Scanner {
     found: HashSet<FileId>,
     /// Files that are no library, with the time of their last change.
     refused: HashMap<FileId, (i64, u64)>,
+    /// How many programs that nobody runs may still be found.
+    ahead_left: usize,
     plan: Plan,
+}
+
+/// How a file was come upon.
+#[derive(Clone, Copy)]
+enum Sight<'a> {
+    /// A process has it mapped.
+    Mapped,
+    /// Its name, at this path, is that of a library: then it is told why it isn't one.
+    Named(&'a Path),
+    /// It is a program that may be run later.
+    Ahead,
 }
 
 /// What is remembered during one pass only, since its numbers are used again.
@@ -183,7 +200,13 @@ impl Scanner {
     /// A scanner that sees processes through `proc`, usually `/proc`.
     #[must_use]
     pub fn new(proc: &Path) -> Self {
-        Self { proc: proc.to_owned(), found: HashSet::new(), refused: HashMap::new(), plan: Plan::default() }
+        Self {
+            proc: proc.to_owned(),
+            found: HashSet::new(),
+            refused: HashMap::new(),
+            ahead_left: usize::MAX,
+            plan: Plan::default(),
+        }
     }
 
     /// Looks at what these processes have mapped, and at the library directories of their roots. A process
@@ -213,7 +236,12 @@ impl Scanner {
             return Ok(());
         }
         let mut budget = BYTES_READ_MAX;
-        self.open(&name, path.to_owned(), id, &mut budget).map_err(refused)
+        self.open(&name, path.to_owned(), id, &mut budget, Sight::Named(path)).map_err(refused)
+    }
+
+    /// Finds at most so many programs that nobody runs yet; without this, all.
+    pub fn programs_ahead(&mut self, most: usize) {
+        self.ahead_left = most;
     }
 
     /// What was found since the last call.
@@ -245,7 +273,7 @@ impl Scanner {
     fn process(&mut self, view: &View, pass: &mut Pass) {
         // The program of a process that hasn't begun to run may not be mapped yet. Kernel threads have none.
         if let Ok(name) = sys::open_name(&view.process.join("exe")) {
-            self.candidate(view, pass, name, None);
+            self.candidate(view, pass, name, Sight::Mapped);
         }
         let mappings = match code_mappings(&view.process) {
             Ok(mappings) => mappings,
@@ -260,7 +288,7 @@ impl Scanner {
             }
             if let Some(name) = open_mapping(view, &mapping) {
                 pass.mapped.insert(mapping.file);
-                self.candidate(view, pass, name, None);
+                self.candidate(view, pass, name, Sight::Mapped);
             }
         }
     }
@@ -278,16 +306,17 @@ impl Scanner {
         pass.roots.insert(key);
         let mounts = mounts(&view.process);
         let left_out = walk(&view.root, &mounts, &mut |path, name, kind| {
-            self.candidate(view, pass, name, (kind == Kind::Named).then_some(path));
+            let sight = if kind == Kind::Named { Sight::Named(path) } else { Sight::Ahead };
+            self.candidate(view, pass, name, sight);
         });
         for (path, why) in left_out {
             self.skip(path, why);
         }
     }
 
-    /// Decides about one file. `named` is its path where its name is that of a library: then it is told why
-    /// it isn't one.
-    fn candidate(&mut self, view: &View, pass: &mut Pass, name: OwnedFd, named: Option<&Path>) {
+    /// Decides about one file.
+    fn candidate(&mut self, view: &View, pass: &mut Pass, name: OwnedFd, sight: Sight<'_>) {
+        let named = if let Sight::Named(path) = sight { Some(path) } else { None };
         let shown = sys::shown_path(&name).unwrap_or_default();
         let path = view.path_of(&shown);
         let file_name = path.file_name().unwrap_or_default();
@@ -302,7 +331,7 @@ impl Scanner {
             return;
         }
         let budget = pass.budgets.entry(view.namespace.clone()).or_insert(NAMESPACE_BYTES_MAX);
-        if let Err(why) = self.open(&name, path.clone(), id, budget) {
+        if let Err(why) = self.open(&name, path.clone(), id, budget, sight) {
             if matches!(why, Refusal::Unfit(_)) && self.refused.len() < REFUSED_MAX {
                 self.refused.insert(id, changed);
             }
@@ -310,7 +339,14 @@ impl Scanner {
         }
     }
 
-    fn open(&mut self, name: &OwnedFd, path: PathBuf, id: FileId, budget: &mut u64) -> Result<(), Refusal> {
+    fn open(
+        &mut self,
+        name: &OwnedFd,
+        path: PathBuf,
+        id: FileId,
+        budget: &mut u64,
+        sight: Sight<'_>,
+    ) -> Result<(), Refusal> {
         if *budget == 0 {
             return Err(Refusal::BudgetSpent);
         }
@@ -320,6 +356,9 @@ impl Scanner {
         let file = sys::reopen(name).map_err(Refusal::Io)?;
         let Recognised { library, hooks, build_id, version, program } =
             recognise(&file, budget).map_err(Refusal::Unfit)?;
+        if matches!(sight, Sight::Ahead) {
+            self.ahead_left = self.ahead_left.checked_sub(1).ok_or(Refusal::Ahead)?;
+        }
         self.found.insert(id);
         self.plan.found.push(Found { file, path, id, library, hooks, build_id, version, program });
         Ok(())

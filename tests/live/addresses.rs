@@ -148,7 +148,7 @@ async def main():
 asyncio.run(main())";
 
 #[test]
-fn addresses_that_cannot_be_known_are_made_up_and_said_to_be() {
+fn a_program_that_sends_the_records_by_itself_has_its_true_addresses() {
     let lab = Lab::new();
     let nginx = Nginx::start(&lab, &Host);
     let container = Container::new(&lab);
@@ -160,6 +160,43 @@ fn addresses_that_cannot_be_known_are_made_up_and_said_to_be() {
     assert!(printed.contains("\nanswer to /asyncio for port "), "{printed}");
     let read = String::from_utf8_lossy(conversation.read().bytes()).replace("\r\n", "\n");
     assert_eq!(read.trim_end(), printed.replace('\r', "").trim_end());
+    assert_eq!(captured.value(conversation, "tuple"), "record");
+    let (local, remote) = captured.ends(conversation);
+    assert_eq!(remote, nginx.address());
+    // The server tells the port that it saw.
+    assert!(printed.contains(&format!("for port {}", local.port())), "{local}: {printed}");
+    assert_eq!(captured.conversations.len(), 1);
+}
+
+/// TLS over a pair of UNIX sockets.
+const UNIX: &str = "
+import socket, ssl, sys, threading
+near, far = socket.socketpair()
+def serve():
+    any = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    any.load_cert_chain(sys.argv[1])
+    tls = any.wrap_socket(far, server_side=True)
+    tls.recv(100)
+    tls.sendall(b'answer')
+    tls.close()
+server = threading.Thread(target=serve)
+server.start()
+tls = ssl._create_unverified_context().wrap_socket(near)
+tls.sendall(b'question')
+print(tls.recv(100).decode(), end='')
+server.join()";
+
+#[test]
+fn addresses_that_cannot_be_known_are_made_up_and_said_to_be() {
+    let lab = Lab::new();
+    let container = Container::new(&lab);
+    let tlsdump = Tlsdump::start(&lab, &[&container.option()]);
+    let mut python = container.command("/usr/bin/python3");
+    let printed = run(python.arg("-c").arg(UNIX).arg(lab.certificate())).succeeds().stdout;
+    assert_eq!(printed, "answer");
+    let captured = tlsdump.stop();
+    let conversation = captured.that_wrote("question");
+    assert_eq!(conversation.read().bytes(), b"answer");
     assert_eq!(captured.value(conversation, "tuple"), "unknown");
     let comments = &captured.first_packet(conversation).comments;
     assert!(comments.iter().any(|comment| comment.contains("addresses unknown")), "{comments:?}");

@@ -70,7 +70,7 @@ fn a_library_of_any_name_is_taken_when_the_user_names_it() {
     scanner.library(&odd).unwrap();
     let plan = scanner.take();
     assert_eq!(plan.found.len(), 1);
-    assert_eq!((plan.found[0].path.as_path(), plan.found[0].hooks.len()), (odd.as_path(), 20));
+    assert_eq!((plan.found[0].path.as_path(), plan.found[0].hooks.len()), (odd.as_path(), 21));
 }
 
 #[test]

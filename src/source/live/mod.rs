@@ -345,6 +345,18 @@ pub fn silence_libbpf() {
     libbpf_rs::set_print(None);
 }
 
+/// Whether all places of a file are probed by one link, which the kernel gives up at once.
+///
+/// # Errors
+/// The kernel has no type information.
+pub fn attaches_at_once(attach: Attach) -> anyhow::Result<bool> {
+    Ok(match attach {
+        Attach::Auto => Features::ask()?.uprobe_multi,
+        Attach::Multi => true,
+        Attach::Perf => false,
+    })
+}
+
 /// The first kind of witness that the kernel takes.
 fn choose_witness(features: &Features, options: &Options) -> anyhow::Result<Witness> {
     if options.witness != Witness::Auto {
