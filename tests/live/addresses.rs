@@ -147,14 +147,27 @@ async def main():
     writer.close()
 asyncio.run(main())";
 
+/// So does node.
+const NODE: &str = "
+const tls = require('tls');
+const socket = tls.connect({ host: '127.0.0.1', port: process.argv[1], rejectUnauthorized: false });
+socket.write('GET /asyncio HTTP/1.0\\r\\n\\r\\n');
+socket.pipe(process.stdout);";
+
 #[test]
-fn a_program_that_sends_the_records_by_itself_has_its_true_addresses() {
+fn programs_that_send_the_records_by_themselves_have_their_true_addresses() {
     let lab = Lab::new();
     let nginx = Nginx::start(&lab, &Host);
     let container = Container::new(&lab);
-    let tlsdump = Tlsdump::start(&lab, &[&container.option()]);
-    let mut python = container.command("/usr/bin/python3");
-    let printed = run(python.args(["-c", ASYNCIO, &nginx.address().port().to_string()])).succeeds().stdout;
+    sends_records(&lab, &container, &nginx, &["/usr/bin/python3", "-c", ASYNCIO]);
+    sends_records(&lab, &container, &nginx, &["node", "-e", NODE]);
+}
+
+fn sends_records(lab: &Lab, container: &Container, nginx: &Nginx, program: &[&str]) {
+    let tlsdump = Tlsdump::start(lab, &[&container.option()]);
+    let mut command = container.command(program[0]);
+    let port = nginx.address().port().to_string();
+    let printed = run(command.args(&program[1..]).arg(port)).succeeds().stdout;
     let captured = tlsdump.stop();
     let conversation = captured.that_wrote("GET /asyncio HTTP/1.0\r\n\r\n");
     assert!(printed.contains("\nanswer to /asyncio for port "), "{printed}");

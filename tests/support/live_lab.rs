@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::process::run;
 
 /// The programs that the tests run, besides the shell and coreutils.
-const PROGRAMS: [&str; 28] = [
+const PROGRAMS: [&str; 29] = [
     "capinfos",
     "certutil",
     "curl",
@@ -26,6 +26,7 @@ const PROGRAMS: [&str; 28] = [
     "mosquitto_sub",
     "mount",
     "nginx",
+    "node",
     "nsenter",
     "openssl",
     "pk12util",
