@@ -59,7 +59,7 @@ pub fn prepare(live: &Live, verbosity: Verbosity) -> anyhow::Result<Options> {
 }
 
 /// Without rights most processes can't be seen, which must not be taken for their not being there.
-fn explain(error: anyhow::Error) -> anyhow::Error {
+pub(crate) fn explain(error: anyhow::Error) -> anyhow::Error {
     if sys::has_capability(Capability::SysPtrace) {
         return error;
     }

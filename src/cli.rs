@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use anyhow::anyhow;
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, Subcommand};
 
 /// Shown at the end of `--help`.
 const EXAMPLES: &str = "\
@@ -14,13 +14,19 @@ Examples:
   tlsdump --mntns /proc/1234/ns/mnt -w - | tshark -r -
   tlsdump --pid 0 --comm curl                       every curl of the machine, as text
   tlsdump -r recorded.stream -w out.pcapng          no root needed
+  tlsdump list --mntns 4026532573                   what would be probed, and what not, and why
 
 Exit status: 0 done, 1 failed while capturing, 2 wrong usage.";
 
 /// tcpdump for what is inside TLS, made for containers
 #[derive(Debug, Default, Parser)]
 #[command(name = "tlsdump", version, disable_version_flag = true, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Args {
+    /// Something else than to capture.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Capture this mount namespace: NUMBER, mnt:[NUMBER] or /proc/PID/ns/mnt (repeatable)
     #[arg(long, value_name = "NS", help_heading = "Targets")]
     pub mntns: Vec<String>,
@@ -150,6 +156,59 @@ pub struct Args {
     pub version: Option<bool>,
 }
 
+/// What else there is to do than to capture.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the TLS libraries of a target, and what can't be probed and why
+    List(ListArgs),
+    /// Check whether this machine can capture, by really doing it, and say what to do
+    Doctor(DoctorArgs),
+}
+
+/// Without a target: what any process has mapped.
+#[derive(Debug, Default, clap::Args)]
+pub struct ListArgs {
+    /// List for this mount namespace: NUMBER, mnt:[NUMBER] or /proc/PID/ns/mnt (repeatable)
+    #[arg(long, value_name = "NS")]
+    pub mntns: Vec<String>,
+
+    /// List for this process; 0 means every process (repeatable)
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+
+    /// Show of the processes only those of this numeric user id (repeatable)
+    #[arg(long, value_name = "UID")]
+    pub uid: Vec<u32>,
+
+    /// Show of the processes only those of this command name (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub comm: Vec<OsString>,
+
+    /// Look into this library or program too (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub lib: Vec<OsString>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Name the functions and all processes
+    #[arg(short)]
+    pub verbose: bool,
+}
+
+/// No option is needed.
+#[derive(Debug, Default, clap::Args)]
+pub struct DoctorArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Be the program that is captured in the self-test
+    #[arg(long, value_name = "KIND", hide = true)]
+    pub self_test_child: Option<String>,
+}
+
 impl Args {
     /// Reads the command line of this process. Ends the process with status 0 where help or the version was
     /// asked for.
@@ -206,7 +265,7 @@ mod tests {
             (&["--pid", "x"], "invalid value 'x' for '--pid <PID>': invalid digit found in string"),
             (&["-w"], "a value is required for '-w <FILE>' but none was supplied"),
             (&["-w", "a", "-w", "b"], "the argument '-w <FILE>' cannot be used multiple times"),
-            (&["port", "443"], "unexpected argument 'port' found"),
+            (&["port", "443"], "unrecognized subcommand 'port'"),
         ];
         for (line, expected) in cases {
             let error = Args::try_parse_from([&["tlsdump"], line].concat()).err().map(|e| e.to_string());

@@ -4,6 +4,7 @@
 //! sense, not that its files exist.
 
 mod parts;
+mod task;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +20,7 @@ use crate::source::live::{Attach, Transport, Witness};
 use crate::target::{MntNsSpec, parse_mntns};
 
 pub use parts::Parts;
+pub use task::{Doctor, List, Task};
 
 /// Smallest kernel buffer. A power of two from here on is a power of two of pages, be they 4, 16 or 64 KiB.
 pub const BUFFER_MIN: u32 = 64 << 10;
@@ -216,22 +218,29 @@ impl Live {
 
 impl Targets {
     fn new(args: &Args) -> Result<Self> {
-        let named = [args.mntns.is_empty(), args.pid.is_empty(), args.uid.is_empty(), args.comm.is_empty()];
-        if named == [true; 4] {
+        let targets = Self::of(&args.mntns, &args.pid, &args.uid, &args.comm)?;
+        if args.pid.is_empty() && targets.is_everything() {
             bail!(
                 "no target: name a container (--mntns), process (--pid), user (--uid) or command (--comm), \
                  or --pid 0 for everything (see tlsdump --help)"
             );
         }
-        ensure!(!args.uid.contains(&u32::MAX), "--uid {}: there is no such user id", u32::MAX);
-        // 0 stands for all, whatever other ids are named beside it.
-        let pids = if args.pid.contains(&0) { Vec::new() } else { args.pid.clone() };
+        Ok(targets)
+    }
+
+    fn of(namespaces: &[String], pids: &[u32], uids: &[u32], comms: &[OsString]) -> Result<Self> {
+        ensure!(!uids.contains(&u32::MAX), "--uid {}: there is no such user id", u32::MAX);
         Ok(Self {
-            mntns: args.mntns.iter().map(|spec| mntns(spec)).collect::<Result<_>>()?,
-            pids,
-            uids: args.uid.clone(),
-            comms: args.comm.iter().map(|name| comm(name)).collect::<Result<_>>()?,
+            mntns: namespaces.iter().map(|spec| mntns(spec)).collect::<Result<_>>()?,
+            // 0 stands for all, whatever other ids are named beside it.
+            pids: if pids.contains(&0) { Vec::new() } else { pids.to_vec() },
+            uids: uids.to_vec(),
+            comms: comms.iter().map(|name| comm(name)).collect::<Result<_>>()?,
         })
+    }
+
+    fn is_everything(&self) -> bool {
+        self.mntns.is_empty() && self.pids.is_empty() && self.uids.is_empty() && self.comms.is_empty()
     }
 }
 

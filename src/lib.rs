@@ -9,10 +9,12 @@
 pub mod arm;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod event;
 pub mod file;
 pub mod flow;
 pub mod frame;
+pub mod list;
 pub mod names;
 pub mod pipeline;
 pub mod privileges;

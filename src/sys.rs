@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -199,6 +200,13 @@ pub fn kernel() -> String {
     format!("{} {} {}", text(names.sysname()), text(names.release()), text(names.machine()))
 }
 
+/// Version and machine of the running kernel: `("6.1.0-18-amd64", "x86_64")`.
+#[must_use]
+pub fn kernel_release() -> (String, String) {
+    let names = rustix::system::uname();
+    (names.release().to_string_lossy().into_owned(), names.machine().to_string_lossy().into_owned())
+}
+
 /// A right that capturing may need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Capability {
@@ -222,6 +230,29 @@ pub fn has_capability(capability: Capability) -> bool {
         Capability::SysPtrace => CapabilitySet::SYS_PTRACE,
     };
     rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(wanted))
+}
+
+/// From now on the kernel kills this process, of which this must be the only thread, when it makes a system
+/// call with one of these numbers. There is no way back.
+///
+/// # Errors
+/// Those of prctl(2): EINVAL where the kernel has no seccomp filters.
+pub fn forbid_calls(numbers: RangeInclusive<u32>) -> io::Result<()> {
+    use libc::{BPF_ABS, BPF_JGE, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
+    rustix::thread::set_no_new_privs(true)?;
+    let step = |code: u32, k, jt, jf| sock_filter { code: code as u16, jt, jf, k };
+    // The number is what `struct seccomp_data` begins with.
+    let mut steps = [
+        step(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
+        step(BPF_JMP | BPF_JGE | BPF_K, *numbers.start(), 0, 2),
+        step(BPF_JMP | BPF_JGT | BPF_K, *numbers.end(), 1, 0),
+        step(BPF_RET | BPF_K, libc::SECCOMP_RET_KILL_PROCESS, 0, 0),
+        step(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, which `steps` outlives, and writes nothing to this process.
+    let result = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// An ioctl without argument, the answer of which is its return value.
@@ -318,6 +349,19 @@ mod tests {
         assert!(u128::from(first.wall) <= wall && wall <= u128::from(second.wall));
         let drift = (second.wall - first.wall).abs_diff(second.mono - first.mono);
         assert!(drift < 1_000_000_000, "{drift} ns");
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn a_forbidden_call_kills_and_no_other() {
+        use std::os::unix::process::{CommandExt, ExitStatusExt};
+        const EXECVE: u32 = 59;
+        for (numbers, signal) in [(EXECVE..=EXECVE, Some(libc::SIGSYS)), (335..=423, None)] {
+            let mut command = std::process::Command::new("true");
+            // SAFETY: between fork and exec it only makes system calls, and takes no lock or memory.
+            unsafe { command.pre_exec(move || forbid_calls(numbers.clone())) };
+            assert_eq!(command.status().unwrap().signal(), signal);
+        }
     }
 
     #[test]

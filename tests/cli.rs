@@ -47,7 +47,7 @@ fn bare_call_says_what_to_do() {
 #[test]
 fn wrong_usage() {
     run(&["--mntn", "1"]).fails(2, &["unexpected argument '--mntn'", "similar", "--mntns"]);
-    run(&["port", "443"]).fails(2, &["unexpected argument 'port'"]);
+    run(&["port", "443"]).fails(2, &["unrecognized subcommand 'port'"]);
     run(&["--pid", "one"]).fails(2, &["--pid", "'one'"]);
     run(&["--pid", "-1"]).fails(2, &["-1"]);
     run(&["--pid", "0", "-w"]).fails(2, &["-w <FILE>", "value is required"]);

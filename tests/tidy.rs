@@ -27,10 +27,14 @@ const HOMES: &[(&str, &[&str])] = &[
     // In the second only `close`, which tells its error.
     ("nix", &["src/privileges.rs", "src/file/directory.rs"]),
     ("libbpf_rs", &["src/source/live"]),
+    ("libc", &["src/sys.rs"]),
+    ("memchr", &["src/probe/"]),
     ("object", &["src/probe/"]),
     ("pcap_file", &["src/file/"]),
     ("ring", &["src/frame/keys.rs"]),
     ("rustix", &[]),
+    ("serde", &["src/list/", "src/doctor/"]),
+    ("serde_json", &["src/list/", "src/doctor/"]),
     ("signal_hook", &["src/run.rs", "src/sys.rs"]),
     ("zstd", &["src/file/compress.rs"]),
 ];
@@ -60,6 +64,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/source/live", &["event", "probe", "source", "sys", "target", "wire"]),
     ("src/source/", &["event", "wire"]),
     ("src/pipeline.rs", &["event", "file", "flow", "frame", "names", "stats", "text", "wire"]),
+    ("src/list/", &["arm", "config", "event", "probe", "safe", "sys", "target"]),
+    ("src/doctor/", &["config", "event", "probe", "safe", "source", "sys", "wire"]),
     ("src/arm.rs", &["config", "event", "probe", "source", "sys", "target"]),
 ];
 

@@ -18,6 +18,11 @@ pub(super) struct Mapping {
     pub(super) file: (u32, u32, u64),
     /// The path as the process sees it.
     pub(super) path: PathBuf,
+    /// Addresses, the last one exclusive.
+    start: u64,
+    end: u64,
+    /// Where in the file it begins.
+    offset: u64,
 }
 
 /// Reads /proc/PID/maps.
@@ -30,6 +35,21 @@ pub(super) fn code_mappings(process: &Path) -> std::io::Result<Vec<Mapping>> {
     Ok(text.split(|&byte| byte == b'\n').filter_map(parse_mapping).collect())
 }
 
+/// Where in its file the code at an address of this process is, as uprobes take it. None where the address is
+/// not in a mapped file's code.
+///
+/// # Errors
+/// Those of reading /proc/self/maps.
+pub fn file_offset(address: u64) -> std::io::Result<Option<u64>> {
+    let mut text = Vec::new();
+    File::open("/proc/self/maps")?.take(MAPS_BYTES_MAX).read_to_end(&mut text)?;
+    let lines = text.split(|&byte| byte == b'\n');
+    Ok(lines.filter_map(parse_mapping).find_map(|mapping| {
+        let within = address.checked_sub(mapping.start)?;
+        (address < mapping.end).then(|| mapping.offset.checked_add(within))?
+    }))
+}
+
 /// `7f1c2a000000-7f1c2a05d000 r-xp 0001f000 fe:00 797102    /usr/lib/x86_64-linux-gnu/libssl.so.3`
 fn parse_mapping(line: &[u8]) -> Option<Mapping> {
     // The path is the rest of the line, as spaces are not escaped in it.
@@ -37,16 +57,18 @@ fn parse_mapping(line: &[u8]) -> Option<Mapping> {
     let mut field = || std::str::from_utf8(fields.next()?).ok();
     let (start, end) = field()?.split_once('-')?;
     let rights = field()?;
-    let (_offset, device, inode) = (field()?, field()?, field()?);
+    let (offset, device, inode) = (field()?, field()?, field()?);
     let (major, minor) = device.split_once(':')?;
     let hex = |digits| u64::from_str_radix(digits, 16).ok();
     let device = (u32::try_from(hex(major)?).ok()?, u32::try_from(hex(minor)?).ok()?);
     let inode = inode.parse().ok().filter(|&inode| inode != 0)?;
     let path = fields.next()?.trim_ascii_start().to_vec();
+    let (start, end, offset) = (hex(start)?, hex(end)?, hex(offset)?);
     // Unlike here, the addresses in the names of links are not padded.
-    let link = format!("{:x}-{:x}", hex(start)?, hex(end)?);
+    let link = format!("{start:x}-{end:x}");
     let path = PathBuf::from(OsString::from_vec(path));
-    rights.contains('x').then_some(Mapping { link, file: (device.0, device.1, inode), path })
+    let file = (device.0, device.1, inode);
+    rights.contains('x').then_some(Mapping { link, file, path, start, end, offset })
 }
 
 #[cfg(test)]
@@ -71,6 +93,19 @@ mod tests {
         ] {
             assert_eq!(parse_mapping(line.as_bytes()), None, "{line}");
         }
+    }
+
+    #[test]
+    fn our_own_code_has_its_place_in_our_file() {
+        use std::os::unix::fs::FileExt;
+        let function = our_own_code_has_its_place_in_our_file as *const ();
+        let offset = file_offset(function as u64).unwrap().unwrap();
+        let mut bytes = [0; 16];
+        File::open("/proc/self/exe").unwrap().read_exact_at(&mut bytes, offset).unwrap();
+        let mut loaded = [0; 16];
+        File::open("/proc/self/mem").unwrap().read_exact_at(&mut loaded, function as u64).unwrap();
+        assert_eq!(bytes, loaded);
+        assert_eq!(file_offset(1).unwrap(), None);
     }
 
     #[test]

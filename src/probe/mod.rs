@@ -12,9 +12,11 @@ mod maps;
 mod nss;
 pub mod recognise;
 pub mod scan;
+mod signs;
 pub mod table;
 mod walk;
 
 pub use layers::FileId;
+pub use maps::file_offset;
 pub use scan::{Found, Plan, RecordWriter, Scanner, Skipped};
 pub use table::{Hook, Library};

@@ -15,6 +15,8 @@ pub struct Recognised {
     pub library: &'static Library,
     /// File offsets to be probed, each once for each call shape, in order.
     pub hooks: Vec<(Hook, u64)>,
+    /// Names of the functions that these are in, in order; some have none.
+    pub functions: Vec<&'static str>,
     /// GNU build id, or empty.
     pub build_id: Vec<u8>,
     /// Kind and version as far as the file tells: `OpenSSL 3.0.19`, `OpenSSL 3`, `BoringSSL`.
@@ -94,7 +96,7 @@ fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
     let Some(&library) = fitting.first() else {
         return go?.map_or_else(|| Err(unfit(defined)), |go| Ok(go_program(elf, go)));
     };
-    let mut hooks = hooks(&fitting, &names, &functions);
+    let (mut hooks, mut named) = hooks(&fitting, &names, &functions);
     for library in fitting {
         match library.unnamed {
             Some(Unnamed::Nss) => hooks.extend(nss::hooks(elf)?.ok_or(Unfit::Unnamed(library.name))?),
@@ -102,13 +104,17 @@ fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
         }
     }
     // A Go program can have another library in it.
-    hooks.extend(go.ok().flatten().into_iter().flat_map(|go| go.hooks));
+    if let Ok(Some(go)) = go {
+        hooks.extend(go.hooks);
+        named.extend(go.functions);
+    }
     // Two names can stand for one place.
     hooks.sort_unstable();
     hooks.dedup();
     Ok(Recognised {
         library,
         hooks,
+        functions: sorted(named),
         // What follows is for people. A library is probed also when it can't be told.
         build_id: elf.build_id().unwrap_or_default(),
         version: version(elf, library),
@@ -120,19 +126,31 @@ fn go_program(elf: &mut Elf<'_>, go: CryptoTls) -> Recognised {
     Recognised {
         library: &GO,
         hooks: go.hooks,
+        functions: sorted(go.functions),
         build_id: elf.build_id().unwrap_or_default(),
         version: go.version,
         program: true,
     }
 }
 
-fn hooks(libraries: &[&Library], names: &[&str], functions: &[Function]) -> Vec<(Hook, u64)> {
+/// The places to be probed, and the functions that they are in.
+fn hooks(
+    libraries: &[&Library],
+    names: &[&'static str],
+    functions: &[Function],
+) -> (Vec<(Hook, u64)>, Vec<&'static str>) {
     let hook_of = |function: &Function| {
-        let name = names.get(function.name)?;
+        let name = *names.get(function.name)?;
         let mut symbols = libraries.iter().flat_map(|library| library.symbols);
-        Some((symbols.find(|symbol| symbol.name == *name)?.hook, function.offset))
+        Some(((symbols.find(|symbol| symbol.name == name)?.hook, function.offset), name))
     };
-    functions.iter().filter_map(hook_of).collect()
+    functions.iter().filter_map(hook_of).unzip()
+}
+
+fn sorted(mut names: Vec<&'static str>) -> Vec<&'static str> {
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// Says what is missing of the row that is nearest to fit.

@@ -8,15 +8,17 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use rustix::fs::{FileType, OFlags, Stat};
 
-use super::elf::BYTES_READ_MAX;
+use super::elf::{BYTES_READ_MAX, Elf};
 use super::layers::{FileId, Layers, mounts};
 use super::maps::{Mapping, code_mappings};
 use super::recognise::{Recognised, Unfit, recognise};
+use super::signs;
 use super::table::{self, Hook, Library};
 use super::walk::{Kind, walk};
 use crate::sys;
@@ -34,6 +36,10 @@ const REFUSED_MAX: usize = 1 << 20;
 /// Most roots that are gone through in one pass, and most mapped files that are looked at.
 const ROOTS_MAX: usize = 4096;
 const MAPPED_MAX: usize = 1 << 20;
+/// Most pairs of a process and a file that are remembered for an inquiry.
+const USERS_MAX: usize = 1 << 20;
+/// The library that is a Java virtual machine.
+const JVM: &str = "libjvm.so";
 
 /// A library to be probed.
 #[derive(Debug)]
@@ -49,12 +55,16 @@ pub struct Found {
     pub library: &'static Library,
     /// File offsets to be probed, each once for each call shape, in order.
     pub hooks: Vec<(Hook, u64)>,
+    /// Names of the functions that these are in, in order; some have none.
+    pub functions: Vec<&'static str>,
     /// GNU build id, or empty.
     pub build_id: Vec<u8>,
     /// Kind and version as far as the file tells: `OpenSSL 3.0.19`, `OpenSSL 3`.
     pub version: String,
     /// Whether the library is part of a program.
     pub program: bool,
+    /// Number of the mount namespace in which it was found first; 0 for one that the user named.
+    pub mntns: u32,
 }
 
 impl Found {
@@ -94,6 +104,10 @@ pub struct Skipped {
     pub path: PathBuf,
     /// The reason.
     pub why: String,
+    /// Number of its mount namespace.
+    pub mntns: u32,
+    /// The inode; None for a place that could not be looked at.
+    pub id: Option<FileId>,
 }
 
 /// What a scan found since the last time it was asked.
@@ -107,6 +121,8 @@ pub struct Plan {
     pub skipped: Vec<Skipped>,
     /// How many more were skipped than are in the list.
     pub skipped_more: u64,
+    /// For an inquiry: which of the processes have a file mapped, by pid in the order of the scan.
+    pub users: HashMap<FileId, Vec<u32>>,
 }
 
 /// Why a file that the user named can't be probed.
@@ -153,6 +169,13 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl Refusal {
+    /// Whether a file that is no library at all is refused so.
+    fn is_ordinary(&self) -> bool {
+        matches!(self, Self::NotRegular | Self::Unfit(Unfit::Unknown | Unfit::Elf(_)))
+    }
+}
+
 /// Finds libraries, and remembers what it has found: a later scan gives only what is new.
 #[derive(Debug)]
 pub struct Scanner {
@@ -163,26 +186,28 @@ pub struct Scanner {
     /// How many programs that nobody runs may still be found.
     ahead_left: usize,
     plan: Plan,
+    inquires: bool,
+    users: usize,
 }
 
-/// How a file was come upon.
+/// Why a file is looked at.
 #[derive(Clone, Copy)]
-enum Sight<'a> {
+enum Seen<'a> {
     /// A process has it mapped.
     Mapped,
-    /// Its name, at this path, is that of a library: then it is told why it isn't one.
+    /// It is a large program.
+    Program,
+    /// Its name, at that path, is that of a library: then it is told why it isn't one.
     Named(&'a Path),
-    /// It is a program that may be run later.
-    Ahead,
 }
 
 /// What is remembered during one pass only, since its numbers are used again.
 struct Pass {
     layers: Layers,
-    mapped: HashSet<(u32, u32, u64)>,
+    mapped: HashMap<(u32, u32, u64), Option<FileId>>,
     roots: HashSet<(u64, u64, u64)>,
     /// Bytes that may still be read in each mount namespace.
-    budgets: HashMap<PathBuf, u64>,
+    budgets: HashMap<u32, u64>,
 }
 
 /// A process and the directory that it takes for its root.
@@ -192,8 +217,8 @@ struct View {
     root: OwnedFd,
     /// [`sys::shown_path`] of the root.
     root_shown: PathBuf,
-    /// `mnt:[NUMBER]`.
-    namespace: PathBuf,
+    /// The number of its mount namespace; 0 where that can't be told.
+    mntns: u32,
 }
 
 impl Scanner {
@@ -206,7 +231,17 @@ impl Scanner {
             refused: HashMap::new(),
             ahead_left: usize::MAX,
             plan: Plan::default(),
+            inquires: false,
+            users: 0,
         }
+    }
+
+    /// Makes it also remember who has what mapped, and look for signs of TLS in mapped files without any
+    /// known function: these are then among the skipped.
+    #[must_use]
+    pub fn inquiring(mut self) -> Self {
+        self.inquires = true;
+        self
     }
 
     /// Looks at what these processes have mapped, and at the library directories of their roots. A process
@@ -236,7 +271,7 @@ impl Scanner {
             return Ok(());
         }
         let mut budget = BYTES_READ_MAX;
-        self.open(&name, path.to_owned(), id, &mut budget, Sight::Named(path)).map_err(refused)
+        self.open(&name, path.to_owned(), id, 0, &mut budget, Seen::Named(path)).map_err(refused)
     }
 
     /// Finds at most so many programs that nobody runs yet; without this, all.
@@ -252,7 +287,7 @@ impl Scanner {
     fn pass(&mut self, pids: &[u32], roots: bool) {
         let mut pass = Pass {
             layers: Layers::new(&self.proc),
-            mapped: HashSet::new(),
+            mapped: HashMap::new(),
             roots: HashSet::new(),
             budgets: HashMap::new(),
         };
@@ -265,7 +300,7 @@ impl Scanner {
                         self.root(&view, &mut pass);
                     }
                 }
-                Err(error) => self.skip_unless_gone(process.join("root"), &error),
+                Err(error) => self.skip_unless_gone(process.join("root"), 0, &error),
             }
         }
     }
@@ -273,22 +308,26 @@ impl Scanner {
     fn process(&mut self, view: &View, pass: &mut Pass) {
         // The program of a process that hasn't begun to run may not be mapped yet. Kernel threads have none.
         if let Ok(name) = sys::open_name(&view.process.join("exe")) {
-            self.candidate(view, pass, name, Sight::Mapped);
+            let id = self.candidate(view, pass, name, Seen::Mapped);
+            self.note_user(id, view.pid);
         }
         let mappings = match code_mappings(&view.process) {
             Ok(mappings) => mappings,
-            Err(error) => return self.skip_unless_gone(view.process.join("maps"), &error),
+            Err(error) => return self.skip_unless_gone(view.process.join("maps"), view.mntns, &error),
         };
         for mapping in mappings {
-            if pass.mapped.contains(&mapping.file) {
+            if let Some(&id) = pass.mapped.get(&mapping.file) {
+                self.note_user(id, view.pid);
                 continue;
             }
             if pass.mapped.len() >= MAPPED_MAX {
-                return self.skip(view.process.join("maps"), format!("more than {MAPPED_MAX} mapped files"));
+                let why = format!("more than {MAPPED_MAX} mapped files");
+                return self.skip(view.process.join("maps"), why, view.mntns, None);
             }
             if let Some(name) = open_mapping(view, &mapping) {
-                pass.mapped.insert(mapping.file);
-                self.candidate(view, pass, name, Sight::Mapped);
+                let id = self.candidate(view, pass, name, Seen::Mapped);
+                pass.mapped.insert(mapping.file, id);
+                self.note_user(id, view.pid);
             }
         }
     }
@@ -301,42 +340,56 @@ impl Scanner {
             return;
         }
         if pass.roots.len() >= ROOTS_MAX {
-            return self.skip(view.process.join("root"), format!("more than {ROOTS_MAX} roots"));
+            let why = format!("more than {ROOTS_MAX} roots");
+            return self.skip(view.process.join("root"), why, view.mntns, None);
         }
         pass.roots.insert(key);
         let mounts = mounts(&view.process);
         let left_out = walk(&view.root, &mounts, &mut |path, name, kind| {
-            let sight = if kind == Kind::Named { Sight::Named(path) } else { Sight::Ahead };
-            self.candidate(view, pass, name, sight);
+            let seen = if kind == Kind::Named { Seen::Named(path) } else { Seen::Program };
+            self.candidate(view, pass, name, seen);
         });
         for (path, why) in left_out {
-            self.skip(path, why);
+            self.skip(path, why, view.mntns, None);
         }
     }
 
-    /// Decides about one file.
-    fn candidate(&mut self, view: &View, pass: &mut Pass, name: OwnedFd, sight: Sight<'_>) {
-        let named = if let Sight::Named(path) = sight { Some(path) } else { None };
+    /// Decides about one file. Gives the inode of any that could be one.
+    fn candidate(&mut self, view: &View, pass: &mut Pass, name: OwnedFd, seen: Seen<'_>) -> Option<FileId> {
         let shown = sys::shown_path(&name).unwrap_or_default();
         let path = view.path_of(&shown);
         let file_name = path.file_name().unwrap_or_default();
         self.plan.sends_records |= table::may_send_records(file_name.as_bytes());
         let stat = match check(&name) {
             Ok(stat) => stat,
-            Err(why) => return self.refuse(named.unwrap_or(&path), &why, named.is_some()),
+            Err(why) => {
+                if let Seen::Named(path) = seen {
+                    self.skip(path.to_owned(), why.to_string(), view.mntns, None);
+                } else if !why.is_ordinary() {
+                    self.skip(path, why.to_string(), view.mntns, None);
+                }
+                return None;
+            }
         };
         let id = pass.layers.inode(&name, &stat, view.pid, &shown, &path);
         let changed = (stat.st_ctime, stat.st_ctime_nsec);
         if self.found.contains(&id) || self.refused.get(&id) == Some(&changed) {
-            return;
+            return Some(id);
         }
-        let budget = pass.budgets.entry(view.namespace.clone()).or_insert(NAMESPACE_BYTES_MAX);
-        if let Err(why) = self.open(&name, path.clone(), id, budget, sight) {
+        let budget = pass.budgets.entry(view.mntns).or_insert(NAMESPACE_BYTES_MAX);
+        if let Err(why) = self.open(&name, path.clone(), id, view.mntns, budget, seen) {
             if matches!(why, Refusal::Unfit(_)) && self.refused.len() < REFUSED_MAX {
                 self.refused.insert(id, changed);
             }
-            self.refuse(&path, &why, named.is_some());
+            let within = if self.inquires { within(&name, &path, &why, seen, budget) } else { None };
+            // Most mapped files are no TLS libraries; only of those that seem to be it is worth telling.
+            if let Some(told) = within {
+                self.skip(path, told, view.mntns, Some(id));
+            } else if matches!(seen, Seen::Named(_)) || !why.is_ordinary() {
+                self.skip(path, why.to_string(), view.mntns, Some(id));
+            }
         }
+        Some(id)
     }
 
     fn open(
@@ -344,8 +397,9 @@ impl Scanner {
         name: &OwnedFd,
         path: PathBuf,
         id: FileId,
+        mntns: u32,
         budget: &mut u64,
-        sight: Sight<'_>,
+        seen: Seen<'_>,
     ) -> Result<(), Refusal> {
         if *budget == 0 {
             return Err(Refusal::BudgetSpent);
@@ -354,35 +408,37 @@ impl Scanner {
             return Err(Refusal::PlanFull);
         }
         let file = sys::reopen(name).map_err(Refusal::Io)?;
-        let Recognised { library, hooks, build_id, version, program } =
+        let Recognised { library, hooks, functions, build_id, version, program } =
             recognise(&file, budget).map_err(Refusal::Unfit)?;
-        if matches!(sight, Sight::Ahead) {
+        if matches!(seen, Seen::Program) {
             self.ahead_left = self.ahead_left.checked_sub(1).ok_or(Refusal::Ahead)?;
         }
         self.found.insert(id);
-        self.plan.found.push(Found { file, path, id, library, hooks, build_id, version, program });
+        let found = Found { file, path, id, library, hooks, functions, build_id, version, program, mntns };
+        self.plan.found.push(found);
         Ok(())
     }
 
-    /// Most mapped files are no TLS libraries; only of those that seem to be it is worth telling.
-    fn refuse(&mut self, path: &Path, why: &Refusal, named: bool) {
-        let ordinary = matches!(why, Refusal::NotRegular | Refusal::Unfit(Unfit::Unknown | Unfit::Elf(_)));
-        if named || !ordinary {
-            self.skip(path.to_owned(), why.to_string());
+    fn note_user(&mut self, id: Option<FileId>, pid: u32) {
+        let Some(id) = id.filter(|_| self.inquires && self.users < USERS_MAX) else { return };
+        let users = self.plan.users.entry(id).or_default();
+        if users.last() != Some(&pid) {
+            users.push(pid);
+            self.users += 1;
         }
     }
 
-    fn skip_unless_gone(&mut self, path: PathBuf, error: &io::Error) {
+    fn skip_unless_gone(&mut self, path: PathBuf, mntns: u32, error: &io::Error) {
         let gone =
             [rustix::io::Errno::NOENT, rustix::io::Errno::SRCH].map(|errno| Some(errno.raw_os_error()));
         if !gone.contains(&error.raw_os_error()) {
-            self.skip(path, error.to_string());
+            self.skip(path, error.to_string(), mntns, None);
         }
     }
 
-    fn skip(&mut self, path: PathBuf, why: String) {
+    fn skip(&mut self, path: PathBuf, why: String, mntns: u32, id: Option<FileId>) {
         if self.plan.skipped.len() < SKIPPED_MAX {
-            self.plan.skipped.push(Skipped { path, why });
+            self.plan.skipped.push(Skipped { path, why, mntns, id });
         } else {
             self.plan.skipped_more += 1;
         }
@@ -393,8 +449,11 @@ impl View {
     fn open(pid: u32, process: &Path) -> io::Result<Self> {
         let root = sys::open_root(&process.join("root"))?;
         let root_shown = sys::shown_path(&root)?;
-        let namespace = std::fs::read_link(process.join("ns/mnt")).unwrap_or_default();
-        Ok(Self { pid, process: process.to_owned(), root, root_shown, namespace })
+        // `mnt:[NUMBER]`
+        let link = std::fs::read_link(process.join("ns/mnt")).unwrap_or_default();
+        let number = link.to_str().and_then(|link| link.strip_prefix("mnt:[")?.strip_suffix(']'));
+        let mntns = number.and_then(|number| number.parse().ok()).unwrap_or(0);
+        Ok(Self { pid, process: process.to_owned(), root, root_shown, mntns })
     }
 
     /// A path as the kernel shows it, seen from the root of the process. A root within our own mount
@@ -416,6 +475,37 @@ fn open_mapping(view: &View, mapping: &Mapping) -> Option<OwnedFd> {
     let name = sys::open_in_root(&view.root, &mapping.path, OFlags::PATH).ok()?;
     let inode = rustix::fs::fstat(&name).ok()?.st_ino;
     (inode == mapping.file.2).then_some(name)
+}
+
+/// What a mapped file that holds no known function has to do with TLS, if anything.
+fn within(name: &OwnedFd, path: &Path, why: &Refusal, seen: Seen<'_>, budget: &mut u64) -> Option<String> {
+    let Refusal::Unfit(unfit) = why else { return None };
+    let file_name = path.file_name()?;
+    if file_name == JVM {
+        return Some("a Java virtual machine: Java has TLS in code that is made as it runs".to_owned());
+    }
+    // Of files that nobody uses only names are told, as reading them all would take long.
+    let Seen::Mapped = seen else { return None };
+    if let Unfit::Unknown = unfit
+        && !is_own_program(name)
+    {
+        let file = sys::reopen(name).ok()?;
+        let mut elf = Elf::open(&file, *budget).ok()?;
+        let told = signs::tls_within(&mut elf);
+        *budget = budget.saturating_sub(elf.bytes_read());
+        if let Ok(Some(told)) = told {
+            return Some(format!("has {told} within, but none of its functions by a known name"));
+        }
+    }
+    table::may_hold_library(file_name.as_encoded_bytes()).then(|| unfit.to_string())
+}
+
+/// tlsdump derives secrets itself, for what it writes, and would be taken for a TLS library.
+fn is_own_program(name: &OwnedFd) -> bool {
+    match (std::fs::metadata("/proc/self/exe"), rustix::fs::fstat(name)) {
+        (Ok(own), Ok(stat)) => (own.dev(), own.ino()) == (stat.st_dev, stat.st_ino),
+        _ => false,
+    }
 }
 
 fn check(name: &OwnedFd) -> Result<Stat, Refusal> {

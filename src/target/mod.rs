@@ -133,6 +133,18 @@ pub fn processes(proc: &Path) -> Result<Vec<Process>, TargetError> {
     Ok(all)
 }
 
+/// How many processes this one may not look at. Those that are gone don't count.
+#[must_use]
+pub fn unseen(proc: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(proc) else { return 0 };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let denied = |pid: &u32| {
+        let link = fs::read_link(proc.join(pid.to_string()).join("ns/mnt"));
+        link.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    };
+    pids.take(PROCESSES_MAX).filter(denied).count()
+}
+
 /// One process; none when it is gone, or not ours to see.
 #[must_use]
 pub fn process(proc: &Path, pid: u32) -> Option<Process> {

@@ -1,7 +1,7 @@
 //! What is at a place of an ELF file: a section by its name, bytes and words by offset or address.
 
 use object::LittleEndian as Le;
-use object::elf::{self, Rela64};
+use object::elf::{self, ProgramHeader64, Rela64};
 use object::pod;
 
 use super::{Elf, Range, Result, range_of};
@@ -30,6 +30,31 @@ impl Elf<'_> {
         });
         let own = named.filter(|section| section.sh_type.get(Le) == elf::SHT_PROGBITS);
         Ok(own.map(|section| Place { address: section.sh_addr.get(Le), range: range_of(section) }))
+    }
+
+    /// Gives the constants of the file to `each` in pieces, each of which begins with the last `keep` bytes of
+    /// the one before, until that returns true. Where no section is told to be theirs, all that is loaded and
+    /// not to be written to.
+    pub(in crate::probe) fn constants(
+        &mut self,
+        keep: usize,
+        each: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<()> {
+        let ranges = match self.section_named(".rodata")? {
+            Some(place) => vec![place.range],
+            None => self.segments.iter().filter(|segment| is_constant(segment)).map(contents_of).collect(),
+        };
+        let mut enough = false;
+        for range in ranges {
+            self.file.stream(range, keep, &mut |_, piece, _| {
+                enough = each(piece);
+                Ok(enough)
+            })?;
+            if enough {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Some bytes of the file, no more than of a small table.
@@ -78,4 +103,12 @@ impl Elf<'_> {
             range: Range { offset: place.range.offset + skipped, bytes: place.range.bytes - skipped },
         }))
     }
+}
+
+fn is_constant(segment: &ProgramHeader64<Le>) -> bool {
+    segment.p_type.get(Le) == elf::PT_LOAD && segment.p_flags.get(Le).0 & elf::PF_W.0 == 0
+}
+
+fn contents_of(segment: &ProgramHeader64<Le>) -> Range {
+    Range { offset: segment.p_offset.get(Le), bytes: segment.p_filesz.get(Le) }
 }

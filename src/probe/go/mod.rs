@@ -68,6 +68,8 @@ const CODE_BYTES_MAX: u64 = 64 << 10;
 pub(super) struct CryptoTls {
     /// File offsets to be probed.
     pub(super) hooks: Vec<(Hook, u64)>,
+    /// The functions that these are in.
+    pub(super) functions: Vec<&'static str>,
     /// `Go 1.27.3`, or just `Go`.
     pub(super) version: String,
 }
@@ -135,6 +137,7 @@ pub(super) fn recognise(
     if !moves(&found) {
         return Ok(None);
     }
+    let functions = found.iter().map(|(function, _)| FUNCTIONS[*function].0).collect();
     let mut hooks = Vec::new();
     for (function, range) in found {
         let code = elf.read(range)?;
@@ -148,7 +151,7 @@ pub(super) fn recognise(
     }
     hooks.sort_unstable();
     hooks.dedup();
-    Ok(Some(CryptoTls { hooks, version: info.version }))
+    Ok(Some(CryptoTls { hooks, functions, version: info.version }))
 }
 
 /// Indices in [`FUNCTIONS`], and where in the file each is.

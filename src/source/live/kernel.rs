@@ -10,24 +10,27 @@ const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// What is asked of the kernel, with the version that first had it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Features {
+pub struct Features {
     /// Ring buffer, 5.8.
-    pub(super) ring_buffer: bool,
+    pub ring_buffer: bool,
     /// Attach cookies, 5.15.
-    pub(super) cookies: bool,
+    pub cookies: bool,
     /// `bpf_loop()`, 5.17.
-    pub(super) bpf_loop: bool,
+    pub bpf_loop: bool,
     /// Uprobes by one link for many places, 6.6; needs no `CAP_SYS_ADMIN`.
-    pub(super) uprobe_multi: bool,
+    pub uprobe_multi: bool,
     /// Raw tracepoints `sock_send_length` and `sock_recv_length`, 6.3.
-    pub(super) socket_tracepoints: bool,
+    pub socket_tracepoints: bool,
     /// `fentry` programs, 5.5.
-    pub(super) fentry: bool,
+    pub fentry: bool,
 }
 
 impl Features {
     /// Asks the running kernel.
-    pub(super) fn ask() -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// It has no type information, or none that can be read.
+    pub fn ask() -> anyhow::Result<Self> {
         ensure!(
             Path::new(VMLINUX_BTF).exists(),
             "this kernel has no type information ({VMLINUX_BTF} is missing): \

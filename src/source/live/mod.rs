@@ -29,10 +29,10 @@ use crate::target;
 use crate::wire;
 use crate::wire::{Glance, Records};
 
+pub use kernel::Features;
 pub use options::{Attach, Filter, Options, Transport, Witness};
 
 use buffer::Buffer;
-use kernel::Features;
 use load::Plan;
 use skel::TlsdumpSkel;
 
@@ -121,6 +121,18 @@ impl<'obj> Live<'obj> {
     #[must_use]
     pub fn transport(&self) -> &'static str {
         if self.plan.ring { "ring buffer" } else { "perf buffer" }
+    }
+
+    /// How the kernel is used: `ring buffer, uprobe.multi, sockets by tracepoint`.
+    #[must_use]
+    pub fn means(&self) -> String {
+        let uprobes = if self.plan.uprobe_multi { "uprobe.multi" } else { "perf events" };
+        let sockets = match self.plan.witness {
+            Witness::Auto | Witness::Tracepoint => "tracepoint",
+            Witness::Fentry => "fentry",
+            Witness::Kprobe => "kprobe",
+        };
+        format!("{}, {uprobes}, sockets by {sockets}", self.transport())
     }
 
     /// Whether this process, which may have given up privileges since, can read what the kernel counts.

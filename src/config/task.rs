@@ -1,0 +1,90 @@
+//! What is to be done: to capture or replay, or what a subcommand says.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use super::{Config, Targets, path};
+use crate::cli::{Args, Command, DoctorArgs, ListArgs};
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Packets: no subcommand was given.
+    Capture(Box<Config>),
+    /// `tlsdump list`.
+    List(List),
+    /// `tlsdump doctor`.
+    Doctor(Doctor),
+}
+
+/// `tlsdump list`: which libraries there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// Of what. `uids` and `comms` only choose the processes that are shown.
+    pub targets: Targets,
+    /// Whether any target was named: then its library directories are gone through as for a capture.
+    pub named: bool,
+    /// Files to look into besides (`--lib`).
+    pub libraries: Vec<PathBuf>,
+    /// JSON rather than a table.
+    pub json: bool,
+    /// Names of functions, and all processes.
+    pub verbose: bool,
+    /// The directory below which the machine's `/proc` is looked for: `/`.
+    pub root: PathBuf,
+}
+
+/// `tlsdump doctor`: whether capturing works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doctor {
+    /// Check.
+    Examine {
+        /// JSON rather than lines.
+        json: bool,
+    },
+    /// Be the program that the check captures.
+    Patient {
+        /// Under a seccomp filter that kills for a system call that it doesn't know.
+        confined: bool,
+    },
+}
+
+impl Task {
+    /// Checks what was typed. `stdout_is_terminal` says whether standard output is one.
+    ///
+    /// # Errors
+    /// The first rule that is broken: which option, and what to do.
+    pub fn new(mut args: Args, stdout_is_terminal: bool) -> Result<Self> {
+        Ok(match args.command.take() {
+            None => Self::Capture(Box::new(Config::new(args, stdout_is_terminal)?)),
+            Some(Command::List(list)) => Self::List(List::new(&list)?),
+            Some(Command::Doctor(doctor)) => Self::Doctor(Doctor::new(&doctor)?),
+        })
+    }
+}
+
+impl List {
+    fn new(args: &ListArgs) -> Result<Self> {
+        let targets = Targets::of(&args.mntns, &args.pid, &args.uid, &args.comm)?;
+        Ok(Self {
+            named: !(args.pid.is_empty() && targets.is_everything()),
+            targets,
+            libraries: args.lib.iter().map(|file| path("--lib", file)).collect::<Result<_>>()?,
+            json: args.json,
+            verbose: args.verbose,
+            root: PathBuf::from("/"),
+        })
+    }
+}
+
+impl Doctor {
+    fn new(args: &DoctorArgs) -> Result<Self> {
+        Ok(match args.self_test_child.as_deref() {
+            None => Self::Examine { json: args.json },
+            Some("free") => Self::Patient { confined: false },
+            Some("confined") => Self::Patient { confined: true },
+            Some(other) => bail!("--self-test-child {other}: not one of free, confined"),
+        })
+    }
+}
