@@ -33,7 +33,8 @@ pub fn prepare(live: &Live, verbosity: Verbosity) -> anyhow::Result<Options> {
     let libraries: Vec<_> = plan.found.into_iter().filter(Found::is_tls).collect();
     if libraries.is_empty() {
         bail!(
-            "no TLS library was found in the target: name its file with --lib (-v shows what was looked at)"
+            "no TLS library was found in the target: `tlsdump list` with the same target says why; \
+             --lib names another file"
         );
     }
     let by_namespace = !targets.mntns.is_empty();

@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use crate::arm;
 use crate::config::{Config, Input, Output, Place, Verbosity};
+use crate::doctor::hazard;
 use crate::file::output::{self, Settings};
 use crate::file::{self, KeyLog, Writer};
 use crate::frame::{Envelope, Seed};
@@ -24,6 +25,7 @@ use crate::source::live::{self, Live, Storage};
 use crate::source::stream::{Replay, Tee};
 use crate::source::{Source, State};
 use crate::stats::Report;
+use crate::sys;
 use crate::text::Text;
 
 /// Batches between the threads. When the queue is full the source waits, and what the kernel's buffer can't
@@ -68,6 +70,10 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             }
             let (outputs, record) = opened.map_or_else(open, Ok)?;
             run.say(&arm::armed(&options, source.transport()));
+            let (release, machine) = sys::kernel_release();
+            if hazard::is_possible(&release, &machine) {
+                run.say(&hazard::warning(&release));
+            }
             let report = match record {
                 Some(file) => run.drive(Tee::new(source, file)?, outputs),
                 None => run.drive(source, outputs),

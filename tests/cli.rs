@@ -134,6 +134,48 @@ fn capture_without_rights_says_which_are_needed() {
 }
 
 #[test]
+fn usage_of_subcommands() {
+    for (subcommand, option) in [("list", "--mntns"), ("doctor", "--json")] {
+        let text = String::from_utf8(run(&[subcommand, "--help"]).succeeds().stdout).unwrap();
+        assert!(text.contains(&format!("Usage: tlsdump {subcommand}")) && text.contains(option), "{text}");
+        assert!(!text.contains("--self-test-child"), "for itself only:\n{text}");
+        run(&["--pid", "0", subcommand]).fails(2, &[subcommand, "--pid"]);
+        run(&[subcommand, "-w", "a"]).fails(2, &["unexpected argument '-w'"]);
+    }
+    run(&["list", "--pid", "x"]).fails(2, &["--pid", "'x'"]);
+    run(&["list", "--mntns", "x"]).fails(2, &["\"x\" is not a mount namespace"]);
+    run(&["list", "--comm", "sixteen-bytes-xx"]).fails(2, &["15 bytes"]);
+    run(&["doctor", "--pid", "1"]).fails(2, &["unexpected argument '--pid'"]);
+    run(&["doctor", "--self-test-child", "x"]).fails(2, &["--self-test-child x"]);
+    run(&["list", "--pid", "4194304"]).fails(1, &["no process 4194304"]);
+    run(&["list", "--lib", "missing"]).fails(1, &["missing", "No such file"]);
+}
+
+#[test]
+fn doctor_without_rights_says_which_are_missing() {
+    let outcome = TestCommand::without_rights(["doctor", "--json"]).run().says_no();
+    let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    assert_eq!((&report["schema"], &report["works"]), (&1.into(), &false.into()), "{outcome}");
+    let failed = |check: &&serde_json::Value| check["status"] == "fail";
+    let failed: Vec<_> = report["checks"].as_array().unwrap().iter().filter(failed).collect();
+    for name in ["cap-bpf", "cap-perfmon", "cap-sys-ptrace", "load"] {
+        let check = failed.iter().find(|check| check["name"] == name);
+        assert!(check.is_some_and(|check| check["advice"].is_string()), "{name}: {outcome}");
+    }
+    let outcome = TestCommand::without_rights(["doctor"]).run().says_no();
+    assert!(String::from_utf8_lossy(&outcome.stdout).contains("\nFAIL  no CAP_BPF"), "{outcome}");
+}
+
+/// What a process of one's own has mapped can be listed without any right.
+#[test]
+fn list_needs_no_rights() {
+    let outcome = TestCommand::without_rights(["list", "--json"]).run();
+    let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    assert!(report["processes"].as_u64().unwrap() >= 1, "it sees itself: {outcome}");
+    assert!(report["unseen_processes"].as_u64().unwrap() >= 1, "but not the first process: {outcome}");
+}
+
+#[test]
 fn manual_and_readme_tell_every_option() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
@@ -150,7 +192,8 @@ fn manual_and_readme_tell_every_option() {
 fn options() -> BTreeSet<String> {
     let mut command = tlsdump::cli::Args::command();
     command.build();
-    let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+    let subcommands = command.get_subcommands().flat_map(clap::Command::get_arguments);
+    let shown = command.get_arguments().chain(subcommands).filter(|argument| !argument.is_hide_set());
     shown
         .flat_map(|argument| {
             let short = argument.get_short().map(|letter| format!("-{letter}"));

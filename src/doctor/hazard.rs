@@ -17,12 +17,22 @@ pub fn is_possible(release: &str, machine: &str) -> bool {
     machine == "x86_64" && matches!(version, (Some(6), Some(11..=13)))
 }
 
+/// What a capture says on such a kernel.
+#[must_use]
+pub fn warning(release: &str) -> String {
+    format!(
+        "warning: Linux {release} may kill probed programs that have a seccomp filter, as containers do: \
+         `tlsdump doctor` tells whether"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn three_versions_may_have_it() {
+        assert!(warning("6.12.1").contains("Linux 6.12.1 may kill"));
         for (release, machine, possible) in [
             ("6.11.0-21-generic", "x86_64", true),
             ("6.12.22+bpo-amd64", "x86_64", true),

@@ -259,7 +259,7 @@ impl Scanner {
     /// Takes in a file that the user named, in this process's own root. It is probed whatever its name.
     ///
     /// # Errors
-    /// When it can't be opened, or holds no library of the table.
+    /// When it can't be opened, or holds no library of the table; in an inquiry such a one is skipped.
     pub fn library(&mut self, path: &Path) -> Result<(), LibraryError> {
         let refused = |why| LibraryError { path: path.to_owned(), why };
         let name = sys::open_name(path).map_err(|error| refused(Refusal::Io(error)))?;
@@ -271,7 +271,14 @@ impl Scanner {
             return Ok(());
         }
         let mut budget = BYTES_READ_MAX;
-        self.open(&name, path.to_owned(), id, 0, &mut budget, Seen::Named(path)).map_err(refused)
+        match self.open(&name, path.to_owned(), id, 0, &mut budget, Seen::Named(path)) {
+            Err(why) if self.inquires => {
+                let told = within(&name, path, &why, Seen::Mapped, &mut budget);
+                self.skip(path.to_owned(), told.unwrap_or_else(|| why.to_string()), 0, Some(id));
+                Ok(())
+            }
+            opened => opened.map_err(refused),
+        }
     }
 
     /// Finds at most so many programs that nobody runs yet; without this, all.

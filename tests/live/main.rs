@@ -35,12 +35,14 @@ mod streams;
 
 mod addresses;
 mod bytes;
+mod doctor;
 mod ends;
 mod filters;
 mod go;
 mod harness;
 mod isolation;
 mod libraries;
+mod list;
 mod loss;
 mod parts;
 mod programs;

@@ -109,6 +109,12 @@ impl Outcome {
         self
     }
 
+    /// Its answer is no: status 1, and nothing on standard error.
+    pub(crate) fn says_no(self) -> Self {
+        assert_eq!((self.status.code(), self.stderr.as_str()), (Some(1), ""), "should say no:\n{self}");
+        self
+    }
+
     /// The program failed with exit status `code` and one clear line that says each of `words`.
     #[track_caller]
     pub(crate) fn fails(self, code: i32, words: &[&str]) -> Self {
