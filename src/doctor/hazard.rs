@@ -1,8 +1,9 @@
 //! Kernels on which a return probe can kill the probed program.
 //!
-//! From Linux 6.11 on x86-64 a probed function returns through a system call, uretprobe(), which the kernel makes
-//! the program do (commit ff474a78cef5). Seccomp filters that were made before don't know it, and kill, or make the
-//! call fail, which is as bad. Since 6.14 seccomp lets it pass (commit cf6cb56ef244), as do fixed versions before.
+//! From Linux 6.11 on x86-64 a probed function returns through a system call, uretprobe(), which the kernel
+//! makes the program do ("uprobe: Add uretprobe syscall to speed up return probe"). Seccomp filters that were
+//! made before don't know it, and kill, or make the call fail, which is as bad. Since 6.14, and in fixed
+//! versions before, seccomp lets it pass ("seccomp: passthrough uretprobe systemcall without filtering").
 
 use std::ops::RangeInclusive;
 

@@ -18,7 +18,7 @@ pub(super) fn checks() -> Vec<Check> {
     let features = Features::ask();
     match &features {
         Ok(features) => checks.extend(of_features(features)),
-        Err(error) => checks.push(Check::fail("btf", format!("{error:#}"), "nothing works without")),
+        Err(error) => checks.push(Check::fail("btf", format!("{error:#}"), "and see that /sys is mounted")),
     }
     let (uprobe_multi, witness) = features.map_or((false, false), |features| {
         (features.uprobe_multi, features.socket_tracepoints || features.fentry)
@@ -138,7 +138,7 @@ fn pid_namespace() -> Check {
         Some(_) => Check::warn(
             "pid-namespace",
             "PID namespace: another than the machine's own",
-            "--pid means nothing here and only processes of this container are seen; use hostPID or --pid=host",
+            "--pid means nothing here, and other containers are not seen; use hostPID or --pid=host",
         ),
     }
 }

@@ -1,5 +1,5 @@
-//! The program that the self-test captures: another process of tlsdump, with functions that look like those of a
-//! TLS library and move bytes over a TCP connection that it has with itself.
+//! The program that the self-test captures: another process of tlsdump, with functions that look like those
+//! of a TLS library and move bytes over a TCP connection that it has with itself.
 
 use std::hint::black_box;
 use std::io::{self, BufRead as _, Read as _, Write as _};

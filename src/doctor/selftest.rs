@@ -1,5 +1,5 @@
-//! Capturing for real: the programs are loaded and attached as for a capture, and what a [`patient`] says must
-//! come out, with its connection.
+//! Capturing for real: the programs are loaded and attached as for a capture, and what a [`patient`] says
+//! must come out, with its connection.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};

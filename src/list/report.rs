@@ -1,5 +1,5 @@
-//! What `tlsdump list --json` prints. The names of the fields are documented in the manual and stay as they are;
-//! a field may be added.
+//! What `tlsdump list --json` prints. The names of the fields are documented in the manual and stay as they
+//! are; a field may be added.
 
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! Whether a file without any known function has TLS within, by its constants: for `tlsdump list`.
 //!
-//! Every implementation of TLS 1.3 derives its secrets by labels that the protocol lays down, and so has them as
-//! they are, though it be stripped of all names.
+//! Every implementation of TLS 1.3 derives its secrets by labels that the protocol lays down, and so has them
+//! as they are, though it be stripped of all names.
 
 use memchr::memmem;
 
@@ -30,7 +30,8 @@ const TEXT_BYTES_MAX: usize = 48;
 /// Longest version number.
 const NUMBER_BYTES_MAX: usize = 24;
 
-/// What the file seems to have within: `rustls 0.23.5`, `OpenSSL 3.0.19`, `TLS`; None where it has no sign of TLS.
+/// What the file seems to have within: `rustls 0.23.5`, `OpenSSL 3.0.19`, `TLS`; None where it has no sign of
+/// TLS.
 ///
 /// # Errors
 /// When the file can't be read, or has more constants than may be read of it.

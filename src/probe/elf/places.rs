@@ -32,9 +32,9 @@ impl Elf<'_> {
         Ok(own.map(|section| Place { address: section.sh_addr.get(Le), range: range_of(section) }))
     }
 
-    /// Gives the constants of the file to `each` in pieces, each of which begins with the last `keep` bytes of
-    /// the one before, until that returns true. Where no section is told to be theirs, all that is loaded and
-    /// not to be written to.
+    /// Gives the constants of the file to `each` in pieces, each of which begins with the last `keep` bytes
+    /// of the one before, until that returns true. Where no section is told to be theirs, all that is loaded
+    /// and not to be written to.
     pub(in crate::probe) fn constants(
         &mut self,
         keep: usize,
