@@ -97,3 +97,57 @@ fn equal_files_on_two_inodes_are_two() {
     assert_eq!(plan.found.len(), 2);
     assert_ne!(plan.found[0].id, plan.found[1].id);
 }
+
+/// A program of one segment, without sections: `constants` behind the headers.
+fn program(constants: &[u8]) -> Vec<u8> {
+    const HEADERS_BYTES: u64 = 64 + 56;
+    let machine: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
+    let bytes = HEADERS_BYTES + constants.len() as u64;
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    for half in [2, machine, 1, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    // Entry, program headers, sections.
+    [0, 64, 0].iter().for_each(|word: &u64| file.extend(word.to_le_bytes()));
+    file.extend([0; 4]);
+    for half in [64_u16, 56, 1, 64, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    // To be loaded, readable; offset, addresses, sizes, alignment.
+    file.extend([1, 0, 0, 0, 4, 0, 0, 0]);
+    for word in [0, 0x40_0000, 0x40_0000, bytes, bytes, 4096_u64] {
+        file.extend(word.to_le_bytes());
+    }
+    [&file, constants].concat()
+}
+
+#[test]
+fn an_inquiry_tells_of_tls_without_a_known_function() {
+    for (name, constants, told) in [
+        ("a", &b"c hs traffic, s ap traffic"[..], Some("has TLS within")),
+        ("b", b"c hs traffics ap trafficx/rustls-0.23.5/src/a.rs", Some("has rustls 0.23.5 within")),
+        ("c", b"c hs traffics ap traffic OPENSSL_internal OpenSSL", Some("has BoringSSL within")),
+        ("d", b"c hs traffic rustls OpenSSL 3.0.1", None),
+        ("libjvm.so", b"", Some("a Java virtual machine")),
+        ("libssl.so", b"", Some("no functions of a known TLS library in it")),
+    ] {
+        let proc = FakeProc::new();
+        let path = proc.path().join("root").join(name);
+        fs::write(&path, program(constants)).unwrap();
+        symlink(&path, proc.path().join("7/exe")).unwrap();
+        let mut scanner = Scanner::new(proc.path()).inquiring();
+        scanner.scan_mapped(&[7]);
+        let plan = scanner.take();
+        let why = plan.skipped.first().map(|skipped| skipped.why.as_str());
+        assert_eq!((plan.found.len(), plan.skipped.len()), (0, usize::from(told.is_some())), "{plan:?}");
+        assert!(told.is_none_or(|told| why.is_some_and(|why| why.starts_with(told))), "{name}: {why:?}");
+        for skipped in &plan.skipped {
+            assert_eq!(plan.users[&skipped.id.unwrap()], [7]);
+        }
+        // A capture is not slowed down by it.
+        let mut scanner = Scanner::new(proc.path());
+        scanner.scan_mapped(&[7]);
+        assert_eq!(scanner.take().skipped, []);
+    }
+}
