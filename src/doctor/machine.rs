@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Check, hazard};
+use super::Check;
 use crate::source::live::Features;
 use crate::sys::{self, Capability};
 
@@ -34,13 +34,6 @@ pub(super) fn checks() -> Vec<Check> {
         paranoid(),
         lockdown(),
     ]);
-    if hazard::is_possible(&release, &machine) {
-        checks.push(Check::warn(
-            "release",
-            format!("Linux {release}: return probes may kill programs with a seccomp filter"),
-            "the last self-test tells whether",
-        ));
-    }
     checks
 }
 
