@@ -87,7 +87,7 @@ impl<'a> Observer<'a> {
 
     fn report(mut self, plan: Plan, unseen: usize) -> Report {
         let users = &plan.users;
-        let found = plan.found.iter().map(|found| Library {
+        let found = plan.found.iter().filter(|found| found.is_tls()).map(|found| Library {
             path: found.path.to_string_lossy().into_owned(),
             library: found.library.name,
             version: found.version.clone(),

@@ -10,6 +10,7 @@ pub mod go;
 mod layers;
 mod maps;
 mod nss;
+mod plan;
 pub mod recognise;
 pub mod scan;
 mod signs;
@@ -18,5 +19,6 @@ mod walk;
 
 pub use layers::FileId;
 pub use maps::file_offset;
-pub use scan::{Found, Plan, RecordWriter, Scanner, Skipped};
+pub use plan::{Found, Plan, RecordWriter, Skipped};
+pub use scan::Scanner;
 pub use table::{Hook, Library};
