@@ -117,3 +117,27 @@ fn a_capture_ends_though_its_reader_takes_nothing() {
     assert_eq!(error.to_string(), "the reader takes nothing: what was left for it is lost");
     drop(reader);
 }
+
+#[test]
+fn a_reader_that_leaves_while_the_queue_is_full_is_told_as_such() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let path = Path::new("/dev/fd").join(writer.as_raw_fd().to_string());
+    let mut output = open(&path, Settings::default());
+    drop(writer);
+    output.begin(Part { number: 1, at: 0 }).unwrap();
+    let block = block(CHUNK_BYTES);
+    while !output.is_full() {
+        give(&mut output, &block).unwrap();
+    }
+    drop(reader);
+    eventually(|| !output.is_full());
+    let begun = Instant::now();
+    let error = loop {
+        if let Err(error) = give(&mut output, &block) {
+            break error;
+        }
+        output.is_full();
+        assert!(begun.elapsed() < Duration::from_secs(20), "nobody noticed");
+    };
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe, "{error}");
+}

@@ -78,6 +78,8 @@ pub struct Output {
     backlog: VecDeque<Order>,
     /// Whether blocks were handed over with nobody told to flush them.
     pending: bool,
+    /// Why the writing thread has ended, if nobody was told yet.
+    failed: Option<io::Error>,
 }
 
 impl fmt::Debug for Output {
@@ -130,6 +132,7 @@ impl Output {
             chunk: Vec::with_capacity(CHUNK_BYTES),
             backlog: VecDeque::new(),
             pending: false,
+            failed: None,
         })
     }
 
@@ -141,7 +144,7 @@ impl Output {
     /// Hands over as much of the backlog as there is room for; all of it where that is worth waiting for.
     fn work_off(&mut self) -> io::Result<()> {
         while let Some(order) = self.backlog.pop_front() {
-            let Some(orders) = &self.orders else { return Err(closed()) };
+            let Some(orders) = &self.orders else { return Err(self.closed()) };
             let sent = if self.wait {
                 orders.send(order).map_err(|_| None)
             } else {
@@ -186,11 +189,15 @@ impl Output {
     /// Why the writing thread has ended.
     fn join(&mut self) -> io::Result<()> {
         self.orders = None;
-        let Some(thread) = self.thread.take() else { return Err(closed()) };
+        let Some(thread) = self.thread.take() else { return Err(self.closed()) };
         match thread.join() {
             Ok(result) => result,
             Err(_) => Err(io::Error::other("the writing thread failed")),
         }
+    }
+
+    fn closed(&mut self) -> io::Error {
+        self.failed.take().unwrap_or_else(|| io::Error::other("the output is closed"))
     }
 
     /// Waits for the writing thread, which has been told to end, as long as it gets on.
@@ -230,7 +237,7 @@ impl Sink for Output {
     fn flush(&mut self) -> io::Result<()> {
         self.work_off()?;
         match &self.orders {
-            None => Err(closed()),
+            None => Err(self.closed()),
             Some(orders) if orders.is_disconnected() => self.join(),
             Some(orders) if orders.is_empty() => self.hand_over(true),
             Some(_) => Ok(()),
@@ -248,13 +255,15 @@ impl Sink for Output {
     }
 
     fn is_full(&mut self) -> bool {
-        // An error comes again with the next call that can return it.
-        !self.backlog.is_empty() && (self.work_off().is_ok() && !self.backlog.is_empty())
+        if !self.backlog.is_empty()
+            && let Err(error) = self.work_off()
+        {
+            // Told by the next call that can.
+            self.failed = Some(error);
+            self.backlog.clear();
+        }
+        !self.backlog.is_empty()
     }
-}
-
-fn closed() -> io::Error {
-    io::Error::other("the output is closed")
 }
 
 /// Opens what is written to as it is; none if it is, or will be, a file.
