@@ -164,7 +164,8 @@ fn a_kernel_that_lets_only_root_read_is_told() {
     let usual = traced(&[]);
     usual.stderr_line("tlsdump to be armed", |line| line.starts_with("tlsdump: capturing "));
     let calls = fs::read_to_string(&log).unwrap();
-    // strace would only let go of it. Each line begins with who made the call, the first with the main thread.
+    // strace would only let go of it. Each line begins with who made the call, the first with the main
+    // thread.
     let traced_pid = calls.split_whitespace().next().unwrap().parse().ok().and_then(Pid::from_raw).unwrap();
     kill_process(traced_pid, Signal::INT).unwrap();
     usual.end().succeeds();
