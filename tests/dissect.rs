@@ -6,13 +6,15 @@
 mod support {
     pub mod draw;
     pub mod payloads;
+    pub mod talks;
     pub mod tshark;
 }
 
 use std::collections::BTreeMap;
 
-use support::draw::{Drawn, Pen, flow, record_as};
-use support::payloads::{self as say, Message, Talk};
+use support::draw::{flow, record_as};
+use support::payloads::{self as say, Talk};
+use support::talks::{converse, speak};
 use support::tshark::{fields, followed, tshark};
 use tempfile::TempDir;
 use tlsdump::event::Dir;
@@ -63,28 +65,6 @@ const TABLE: &[Row] = &[
     (say::mysql,       3306, "MySQL",     "mysql.affected_rows",     "0",        [2, 1, 3]),
     (say::memcached,  11211, "MEMCACHE",  "memcache.value",          "world",    [1, 1, 2]),
 ];
-
-fn speak(pen: &mut Pen<'_, &mut Vec<u8>>, on: &mut Drawn, messages: &[Message], are_answers_lost: bool) {
-    for (asks, bytes) in messages {
-        let dir = if *asks { Dir::Out } else { Dir::In };
-        let is_lost = are_answers_lost && !asks;
-        pen.draw(on, dir, if is_lost { What::Gap(bytes.len() as u64) } else { What::Data(bytes) });
-    }
-}
-
-/// One conversation in one way.
-fn converse(pen: &mut Pen<'_, &mut Vec<u8>>, on: &mut Drawn, talk: &Talk, way: &str) {
-    pen.open(on);
-    if way != "middle" {
-        speak(pen, on, &talk.beginning, false);
-    }
-    speak(pen, on, &talk.exchange, false);
-    if way == "loss" {
-        speak(pen, on, &talk.exchange, true);
-        speak(pen, on, &talk.exchange, false);
-    }
-    pen.close(on);
-}
 
 /// A capture of one conversation.
 fn one(talk: &Talk, port: u16, way: &str) -> Vec<u8> {

@@ -6,6 +6,7 @@ mod support {
     pub mod draw;
     pub mod payloads;
     pub mod pcapng;
+    pub mod talks;
     pub mod tshark;
 }
 
@@ -15,9 +16,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use support::draw::{COUNTERS, Drawn, Pen, flow, names, record_as};
-use support::payloads::{self as say, Message, Talk};
+use support::draw::{COUNTERS, Pen, flow, names, record_as};
+use support::payloads::{self as say, Talk};
 use support::pcapng;
+use support::talks::{converse, speak};
 use support::tshark::{fields, followed, run, tshark};
 use tempfile::TempDir;
 use tlsdump::event::Dir;
@@ -69,27 +71,6 @@ const PLAIN_PORTS: &[Port] = &[
     (say::mysql,      3306, "",      "data"        , 4),
     (say::memcached, 11211, "",      "data"        , 2),
 ];
-
-fn speak(pen: &mut Pen<'_, &mut Vec<u8>>, on: &mut Drawn, messages: &[Message], are_answers_lost: bool) {
-    for (asks, bytes) in messages {
-        let dir = if *asks { Dir::Out } else { Dir::In };
-        let is_lost = are_answers_lost && !asks;
-        pen.draw(on, dir, if is_lost { What::Gap(bytes.len() as u64) } else { What::Data(bytes) });
-    }
-}
-
-fn converse(pen: &mut Pen<'_, &mut Vec<u8>>, on: &mut Drawn, talk: &Talk, way: &str) {
-    pen.open(on);
-    if way != "middle" {
-        speak(pen, on, &talk.beginning, false);
-    }
-    speak(pen, on, &talk.exchange, false);
-    if way == "loss" {
-        speak(pen, on, &talk.exchange, true);
-        speak(pen, on, &talk.exchange, false);
-    }
-    pen.close(on);
-}
 
 /// A capture of one conversation.
 fn one(talk: &Talk, port: u16, way: &str) -> Vec<u8> {
