@@ -23,7 +23,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("crc32fast", &["src/source/stream.rs"]),
     ("flume", &["src/run.rs", "src/file/output.rs", "src/file/writing.rs"]),
     ("foldhash", &["src/flow/", "src/file/"]),
-    ("iced_x86", &["src/probe/go/"]),
+    ("iced_x86", &["src/probe/"]),
     // In the second only `close`, which tells its error.
     ("nix", &["src/privileges.rs", "src/file/directory.rs"]),
     ("libbpf_rs", &["src/source/live"]),

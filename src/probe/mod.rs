@@ -7,6 +7,7 @@
 
 pub mod elf;
 pub mod go;
+mod inner;
 mod layers;
 mod maps;
 mod nss;

@@ -5,6 +5,7 @@ use std::fs::File;
 
 use super::elf::{Elf, ElfError, Function};
 use super::go::{self, CryptoTls, GoError};
+use super::inner::{self, Named};
 use super::nss;
 use super::table::{self, GO, Hook, Library, TABLE, Unnamed};
 
@@ -97,6 +98,7 @@ fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
         return go?.map_or_else(|| Err(unfit(defined)), |go| Ok(go_program(elf, go)));
     };
     let (mut hooks, mut named) = hooks(&fitting, &names, &functions);
+    named.extend(inner::improve(elf, &Named { names: &names, functions: &functions }, &mut hooks));
     for library in fitting {
         match library.unnamed {
             Some(Unnamed::Nss) => hooks.extend(nss::hooks(elf)?.ok_or(Unfit::Unnamed(library.name))?),

@@ -115,6 +115,11 @@ fn a_packet_of_gnutls_that_is_not_looked_at_is_told_as_lost() {
 }
 
 #[test]
+fn openssl_through_a_bio_that_encrypts() {
+    captures_exactly("bio", "libssl.so", &[("socket", "w100 r70000 s60000 q300 w70000 r1")]);
+}
+
+#[test]
 fn mbedtls() {
     captures_exactly("mbedtls", "libmbedtls.so", &[("", "w100 r70000 w60000 r1")]);
 }

@@ -44,7 +44,8 @@ const PROGRAMS: [&str; 29] = [
 ];
 
 /// Libraries by which clients are built, and how.
-const CLIENTS: [(&str, &str); 5] = [
+const CLIENTS: [(&str, &str); 6] = [
+    ("bio", "-lssl"),
     ("gnutls", "-lgnutls"),
     ("mbedtls", "-lmbedtls -lmbedcrypto"),
     ("nss", "-I/usr/include/nss -I/usr/include/nspr -lssl3 -lnss3 -lnspr4"),

@@ -57,6 +57,18 @@ impl Elf<'_> {
         Ok(())
     }
 
+    /// Whether an offset in the file is within a segment of code.
+    pub(in crate::probe) fn is_code(&self, offset: u64) -> bool {
+        let code = |segment: &&ProgramHeader64<Le>| {
+            segment.p_type.get(Le) == elf::PT_LOAD && segment.p_flags.get(Le).0 & elf::PF_X.0 != 0
+        };
+        self.segments
+            .iter()
+            .filter(code)
+            .map(contents_of)
+            .any(|range| offset.checked_sub(range.offset).is_some_and(|within| within < range.bytes))
+    }
+
     /// Some bytes of the file, no more than of a small table.
     pub(in crate::probe) fn read(&mut self, range: Range) -> Result<Vec<u8>> {
         self.file.read_table(range)
