@@ -8,12 +8,15 @@
 #define COMM_BYTES 16 /* TASK_COMM_LEN */
 #define CHUNK_BYTES 16384 /* plaintext in one record at the most: one TLS record's worth */
 #define NAME_BYTES_MAX 255 /* of a host name (RFC 1035) and of a protocol name (RFC 7301) */
+#define RANDOM_BYTES 32 /* of each side's random number: RFC 8446, section 4.1.2 */
+#define SECRET_BYTES_MAX 64 /* as the longest hash */
 
 enum record_kind {
 	RECORD_DATA = 1,
 	RECORD_CLOSE = 2,
 	RECORD_EXIT = 3,
 	RECORD_NAME = 4,
+	RECORD_SECRET = 5,
 };
 
 enum direction {
@@ -37,6 +40,17 @@ enum session_role {
 enum name_kind {
 	NAME_SERVER = 1, /* the host that the client asked for (SNI, RFC 6066) */
 	NAME_PROTOCOL = 2, /* the protocol that was agreed on (ALPN, RFC 7301) */
+};
+
+enum secret_kind { /* by the label of the secret in RFC 8446, section 7.1 */
+	SECRET_MASTER = 1, /* the master secret of TLS 1.2 and before */
+	SECRET_CLIENT_EARLY = 2,
+	SECRET_EARLY_EXPORTER = 3,
+	SECRET_CLIENT_HANDSHAKE = 4,
+	SECRET_SERVER_HANDSHAKE = 5,
+	SECRET_CLIENT_TRAFFIC = 6,
+	SECRET_SERVER_TRAFFIC = 7,
+	SECRET_EXPORTER = 8,
 };
 
 enum close_reason {
@@ -108,6 +122,15 @@ struct name_record {
 	/* followed by bytes[len] */
 };
 
+/* Its context has the number of the next record: it has none of its own, since nothing misses it. */
+struct secret_record {
+	struct context context;
+	__u32 what; /* enum secret_kind */
+	__u32 len; /* of secret[] */
+	__u8 client_random[RANDOM_BYTES];
+	__u8 secret[SECRET_BYTES_MAX]; /* and zeros */
+};
+
 struct exit_record {
 	struct record_header header;
 	__u64 at_ns;
@@ -134,6 +157,7 @@ struct counters {
 	__u64 unreadable;
 	__u64 lost_calls;
 	__u64 socket_conflicts;
+	__u64 lost_secrets;
 };
 
 /* Key and value of the map of sessions. User space reads it when records were lost. */

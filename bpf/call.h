@@ -22,6 +22,7 @@
 #endif
 
 #define DIR_NONE 2 /* a call that moves nothing */
+#define DIR_SECRET 4 /* a derivation */
 #define DIR_BOTH 3 /* a handshake: no plaintext, but the session's socket is used in both directions */
 
 struct call {

@@ -42,6 +42,7 @@ struct scratch {
 			struct name_record name;
 			u8 name_bytes[NAME_BYTES_MAX + 1]; /* and a NUL */
 		};
+		struct secret_record secret;
 	};
 };
 

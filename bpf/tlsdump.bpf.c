@@ -19,6 +19,7 @@
 #include "life.h"
 #include "name.h"
 #include "packet.h"
+#include "secret.h"
 #include "record.h"
 #include "nss.h"
 #include "go.h"
@@ -29,5 +30,6 @@
 const struct close_record close_record_type = {};
 const struct exit_record exit_record_type = {};
 const struct name_record name_record_type = {};
+const struct secret_record secret_record_type = {};
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -30,7 +30,7 @@ pub fn prepare(live: &Live, verbosity: Verbosity) -> anyhow::Result<Options> {
     }
     let writers = plan.found.iter().filter_map(|found| found.record_writer().transpose());
     let record_writers = writers.collect::<Result<_, _>>().context("cannot keep a library open")?;
-    let libraries: Vec<_> = plan.found.into_iter().filter(Found::is_tls).collect();
+    let (libraries, helpers): (Vec<_>, Vec<_>) = plan.found.into_iter().partition(Found::is_tls);
     if libraries.is_empty() {
         bail!(
             "no TLS library was found in the target: `tlsdump list` with the same target says why; \
@@ -47,6 +47,8 @@ pub fn prepare(live: &Live, verbosity: Verbosity) -> anyhow::Result<Options> {
             comms: targets.comms.clone(),
         },
         libraries,
+        helpers,
+        secrets: live.secrets,
         record_writers,
         watch_records: plan.sends_records,
         containers: chosen.iter().filter_map(|ns| container(&proc, &target, *ns)).collect(),

@@ -87,9 +87,13 @@ pub struct Args {
     #[arg(long, value_name = "KIND", help_heading = "Input and output")]
     pub frames: Option<String>,
 
-    /// Append the secrets of sealed packets to FILE instead of keeping them in the capture
+    /// Append the secrets of the TLS sessions to FILE; with sealed packets theirs too, and only there
     #[arg(long, value_name = "FILE", help_heading = "Input and output")]
     pub keylog: Option<OsString>,
+
+    /// Keep the secrets of the TLS sessions out of the capture
+    #[arg(long, help_heading = "Input and output")]
+    pub no_secrets: bool,
 
     /// Show a connection of which both ends are captured twice, once from each end
     #[arg(long, help_heading = "Input and output")]

@@ -63,6 +63,8 @@ pub struct Live {
     pub libraries: Vec<PathBuf>,
     /// Where to keep what the kernel emitted (`--record`).
     pub record: Option<PathBuf>,
+    /// Whether the secrets of sessions are asked for: a capture, a recorded stream or a key log has them.
+    pub secrets: bool,
     /// Bytes of kernel buffer, for all CPUs together: a power of two from [`BUFFER_MIN`] to [`BUFFER_MAX`].
     pub buffer_bytes: u32,
     /// How records leave the kernel.
@@ -103,8 +105,10 @@ pub struct Output {
     pub snaplen: u32,
     /// How plaintext is wrapped in packets (`--frames`).
     pub envelope: Envelope,
-    /// Where secrets go instead of into the pcapng (`--keylog`); never without [`Envelope::Sealed`].
+    /// Where secrets go (`--keylog`), with [`Envelope::Sealed`] instead of into the pcapng.
     pub keylog: Option<PathBuf>,
+    /// Whether the secrets of the captured sessions are in the pcapng.
+    pub secrets: bool,
     /// Draw a connection from both its ends, where both are captured (`--both-ends`).
     pub both_ends: bool,
     /// Flush after each packet (`-U`).
@@ -206,6 +210,7 @@ impl Live {
             targets: Targets::new(args)?,
             libraries: args.lib.iter().map(|file| path("--lib", file)).collect::<Result<_>>()?,
             record: args.record.as_deref().map(|file| path("--record", file)).transpose()?,
+            secrets: !args.no_secrets || args.keylog.is_some(),
             buffer_bytes: args.buffer.as_deref().map_or(Ok(BUFFER_DEFAULT), buffer_bytes)?,
             transport: choice("--transport", args.transport.as_deref(), TRANSPORTS)?,
             witness: choice("--witness", args.witness.as_deref(), WITNESSES)?,
@@ -280,10 +285,7 @@ impl Output {
         let parts = Parts::new(args, write.as_ref())?;
         let envelope = choice("--frames", args.frames.as_deref(), ENVELOPES)?;
         let keylog = args.keylog.as_deref().map(|file| path("--keylog", file)).transpose()?;
-        ensure!(
-            keylog.is_none() || (envelope == Envelope::Sealed && write.is_some()),
-            "--keylog takes the secrets of sealed packets: it needs -w and --frames sealed"
-        );
+        let apart = envelope == Envelope::Sealed && keylog.is_some();
         Ok(Self {
             text: args.text || write.is_none(),
             write,
@@ -291,6 +293,7 @@ impl Output {
             snaplen,
             envelope,
             keylog,
+            secrets: !args.no_secrets && !apart,
             both_ends: args.both_ends,
             packet_buffered: args.packet_buffered,
             parts,

@@ -222,6 +222,60 @@ pub struct Name<'a> {
     pub bytes: &'a [u8],
 }
 
+/// What a [`Secret`] is the secret of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SecretKind {
+    /// The master secret of TLS 1.2 and before.
+    Master = 1,
+    /// The client's early data.
+    ClientEarly,
+    /// What is exported early.
+    EarlyExporter,
+    /// The client's part of the handshake.
+    ClientHandshake,
+    /// The server's part of the handshake.
+    ServerHandshake,
+    /// What the client sends, with its first key.
+    ClientTraffic,
+    /// What the server sends, with its first key.
+    ServerTraffic,
+    /// What is exported.
+    Exporter,
+}
+
+impl SecretKind {
+    /// All, in the order of their numbers, which are those of `bpf/abi.h` and begin with 1.
+    pub const ALL: [Self; 8] = [
+        Self::Master,
+        Self::ClientEarly,
+        Self::EarlyExporter,
+        Self::ClientHandshake,
+        Self::ServerHandshake,
+        Self::ClientTraffic,
+        Self::ServerTraffic,
+        Self::Exporter,
+    ];
+}
+
+/// Bytes of the random number of a hello (RFC 8446, section 4.1.2).
+pub const RANDOM_BYTES: usize = 32;
+/// Most bytes of a secret: as the longest hash has.
+pub const SECRET_BYTES_MAX: usize = 64;
+
+/// A secret of a session, from which the keys of its real packets follow. Its context has the number of the
+/// session's next record: nothing misses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Secret<'a> {
+    /// Whose.
+    pub context: Context,
+    /// Of what.
+    pub what: SecretKind,
+    /// The client's random number, by which a reader of packets knows the session.
+    pub client_random: [u8; RANDOM_BYTES],
+    /// The secret, 1 to [`SECRET_BYTES_MAX`] bytes.
+    pub bytes: &'a [u8],
+}
+
 /// How many bytes a session had moved when the kernel's table was read: tells of a loss at the end of a
 /// session, which no later record can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,6 +354,8 @@ pub struct Counters {
     pub lost_calls: u64,
     /// Sessions whose library call used a socket other than the session's own.
     pub socket_conflicts: u64,
+    /// Secrets that could not be read or found the buffer full.
+    pub lost_secrets: u64,
 }
 
 impl Counters {
@@ -312,6 +368,7 @@ impl Counters {
         self.unreadable = self.unreadable.wrapping_add(other.unreadable);
         self.lost_calls = self.lost_calls.wrapping_add(other.lost_calls);
         self.socket_conflicts = self.socket_conflicts.wrapping_add(other.socket_conflicts);
+        self.lost_secrets = self.lost_secrets.wrapping_add(other.lost_secrets);
     }
 }
 
@@ -332,6 +389,8 @@ pub enum Event<'a> {
     Close(Close),
     /// A name of a session.
     Name(Name<'a>),
+    /// A secret of a session.
+    Secret(Secret<'a>),
     /// Byte counts of a session.
     Totals(Totals),
     /// End of a process.

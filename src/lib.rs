@@ -21,6 +21,7 @@ pub mod privileges;
 pub mod probe;
 pub mod run;
 pub mod safe;
+pub mod secrets;
 pub mod source;
 pub mod stats;
 pub mod sys;

@@ -4,12 +4,13 @@ use std::io;
 
 use anyhow::Context as _;
 
-use crate::event::{Counters, Event};
+use crate::event::{CloseReason, Counters, Event, Secret};
 use crate::file::output::Output;
-use crate::file::{Summary, Writer};
+use crate::file::{KeyLog, Summary, Writer};
 use crate::flow::{FlowTable, Limits, Segment, What};
 use crate::frame::{self, Encoder, Envelope, Frame, Seed};
 use crate::names::Names;
+use crate::secrets::Secrets;
 use crate::stats::Report;
 use crate::text::Text;
 use crate::wire::{self, Records};
@@ -21,6 +22,10 @@ pub struct Outputs {
     pub file: Option<Writer<Output>>,
     /// The readable dump.
     pub text: Option<Text<Output>>,
+    /// Where the secrets of the captured sessions are appended.
+    pub keylog: Option<KeyLog>,
+    /// Whether they are in the file.
+    pub secrets: bool,
     /// How plaintext is wrapped in the packets of the file.
     pub envelope: Envelope,
     /// What the keys are derived from, where it is sealed.
@@ -59,6 +64,9 @@ pub struct Pipeline {
 struct Drawing {
     encoder: Encoder,
     outputs: Outputs,
+    secrets: Secrets,
+    /// The part that has those of all sessions that go on.
+    secrets_in: Option<u32>,
     packets: u64,
     /// Segments that the file had no room for, and bytes in them.
     unwritten: (u64, u64),
@@ -88,7 +96,16 @@ impl Pipeline {
         Self {
             names: Names::default(),
             flows: FlowTable::new(Limits::default()).both_ends(outputs.both_ends),
-            drawing: Drawing { encoder, outputs, packets: 0, unwritten: (0, 0), unshown: 0, stop: None },
+            drawing: Drawing {
+                encoder,
+                outputs,
+                secrets: Secrets::default(),
+                secrets_in: None,
+                packets: 0,
+                unwritten: (0, 0),
+                unshown: 0,
+                stop: None,
+            },
             damaged: 0,
             counters: None,
         }
@@ -121,6 +138,11 @@ impl Pipeline {
                 drawing.outputs.file.iter_mut().for_each(|file| file.count(counters));
             }
             Event::Clock(clock) => drawing.tick(clock.wall, names),
+            Event::Secret(secret) => drawing.attempt(|drawing| drawing.secret(secret)),
+            Event::Close(close) if close.reason == CloseReason::Free => {
+                drawing.secrets.end(close.context.session.id);
+            }
+            Event::Exit(exit) => drawing.secrets.exit(&exit.task),
             _ => {}
         }
     }
@@ -179,6 +201,35 @@ impl Drawing {
         }
     }
 
+    /// Hands a secret to whom it may concern. The parts to come get it from [`Self::tell_secrets`].
+    fn secret(&mut self, secret: &Secret<'_>) -> io::Result<()> {
+        let Some(line) = self.secrets.learn(secret) else { return Ok(()) };
+        if let Some(keylog) = &mut self.outputs.keylog {
+            keylog.append(&line)?;
+        }
+        let Outputs { file: Some(file), secrets: true, .. } = &mut self.outputs else {
+            self.secrets.told(secret.context.session.id);
+            return Ok(());
+        };
+        // Where the file takes nothing, the next part gets it.
+        if file.part().is_some() && file.part() == self.secrets_in && !file.is_full() {
+            file.secrets(&line)?;
+            self.secrets.told(secret.context.session.id);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the part that is being written has the secrets of all sessions that go on.
+    fn tell_secrets(&mut self) -> io::Result<()> {
+        let Outputs { file: Some(file), secrets: true, .. } = &mut self.outputs else { return Ok(()) };
+        let part = file.part();
+        if part.is_some() && part != self.secrets_in {
+            self.secrets_in = part;
+            file.secrets(&self.secrets.head())?;
+        }
+        Ok(())
+    }
+
     fn draw(&mut self, segment: Segment<'_, frame::State>, names: &Names) -> Result<(), Stop> {
         let Outputs { file, text, count, flush_each, .. } = &mut self.outputs;
         if let Some(text) = text {
@@ -187,9 +238,8 @@ impl Drawing {
                 text.flush()?;
             }
         }
-        let packets = &mut self.packets;
         let Some(file) = file else {
-            return counted(packets, *count);
+            return counted(&mut self.packets, *count);
         };
         let bytes = match segment.what {
             What::Data(bytes) => bytes.len(),
@@ -203,7 +253,14 @@ impl Drawing {
             return Ok(());
         }
         self.encoder.set_part(file.turn(segment.at, bytes, names)?);
-        self.encoder.segment(segment, &mut |frame: &Frame<'_>| {
+        self.tell_secrets()?;
+        self.write(segment, names)
+    }
+
+    fn write(&mut self, segment: Segment<'_, frame::State>, names: &Names) -> Result<(), Stop> {
+        let Self { encoder, packets, outputs, .. } = self;
+        let Outputs { file: Some(file), count, flush_each, .. } = outputs else { return Ok(()) };
+        encoder.segment(segment, &mut |frame: &Frame<'_>| {
             file.frame(frame, names)?;
             if *flush_each {
                 file.flush(names)?;
@@ -216,6 +273,7 @@ impl Drawing {
         if let Some(file) = &mut self.outputs.file {
             file.flush(names)?;
         }
+        self.tell_secrets()?;
         self.outputs.text.as_mut().map_or(Ok(()), Text::flush)
     }
 

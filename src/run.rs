@@ -208,8 +208,12 @@ impl Run {
         let sink = path.map(|path| open(path, settings)).transpose()?;
         let dump = output.text.then(|| open(Path::new("-"), Settings { wait, ..Settings::default() }));
         let options = file::Options { snaplen: output.snaplen, cuts: parts.cuts };
+        let apart = keylog.as_ref().filter(|_| output.envelope == Envelope::Sealed);
+        let apart = apart.map(KeyLog::try_clone).transpose().context("cannot write secrets")?;
         Ok(Outputs {
-            file: sink.map(|sink| Writer::new(sink, options).keylog(keylog)),
+            file: sink.map(|sink| Writer::new(sink, options).keylog(apart)),
+            keylog,
+            secrets: output.secrets,
             text: dump.transpose()?.map(Text::new),
             envelope: output.envelope,
             seed: if output.envelope == Envelope::Sealed { random_seed()? } else { Seed::default() },

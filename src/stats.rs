@@ -55,6 +55,7 @@ impl Report {
                 "events found the kernel's buffer full (use a larger --buffer) or were of a call longer than \
                  this kernel can follow (4 MiB before 5.17)",
             ),
+            (counters.lost_secrets, "secrets were lost: real packets of their sessions can't be decrypted"),
             (counters.lost_calls, "calls were not followed: more threads inside a call than are kept"),
             (counters.unreadable, "chunks were not in memory when they were to be read"),
             (

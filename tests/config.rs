@@ -96,6 +96,22 @@ fn standard_streams_and_snap_length() {
 fn sealed_packets_may_have_a_key_log() {
     let config = check("-r - -w - --frames sealed --keylog k").unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((config.output.envelope, config.output.keylog), (Envelope::Sealed, Some("k".into())));
+    assert!(!config.output.secrets, "they are only in the key log");
+}
+
+#[test]
+fn secrets_are_in_the_capture_unless_they_are_not_wanted() {
+    for (line, in_capture, asked) in [
+        ("--pid 0 -w a", true, true),
+        ("--pid 0 -w a --keylog k", true, true),
+        ("--pid 0 -w a --no-secrets", false, false),
+        ("--pid 0 --no-secrets --keylog k", false, true),
+        ("--pid 0 -w a --frames sealed --keylog k", false, true),
+    ] {
+        let config = check(line).unwrap_or_else(|error| panic!("{error}"));
+        let Input::Live(live) = &config.input else { panic!("{line}") };
+        assert_eq!((config.output.secrets, live.secrets), (in_capture, asked), "{line}");
+    }
 }
 
 #[test]
@@ -125,8 +141,6 @@ fn what_contradicts_is_refused() {
         ("--pid 0 --lib -", "--lib takes a file"),
         ("--pid 0 --record a -w a", "name the same file, a"),
         ("-r a -w a", "name the same file, a"),
-        ("--pid 0 -w a --keylog k", "needs -w and --frames sealed"),
-        ("--pid 0 --frames sealed --keylog k", "needs -w and --frames sealed"),
         ("--pid 0 -w a --frames sealed --keylog a", "-w and --keylog name the same file, a"),
         ("--pid 0 -w a --record k --frames sealed --keylog k", "--record and --keylog name the same file, k"),
         ("-r k -w a --frames sealed --keylog k", "-r and --keylog name the same file, k"),

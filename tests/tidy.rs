@@ -40,8 +40,16 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// Stages without I/O: they know neither `anyhow` nor `rustix`, and their errors are small enums.
-const PURE: &[&str] =
-    &["src/event.rs", "src/names.rs", "src/stats.rs", "src/wire/", "src/flow/", "src/frame/", "src/safe.rs"];
+const PURE: &[&str] = &[
+    "src/event.rs",
+    "src/names.rs",
+    "src/stats.rs",
+    "src/wire/",
+    "src/flow/",
+    "src/frame/",
+    "src/safe.rs",
+    "src/secrets.rs",
+];
 
 /// Which modules of this crate the files whose paths begin so may use, besides their own; the first row that
 /// fits a file counts. Nobody but `main` uses `run`.
@@ -63,7 +71,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/target/", &["event", "sys"]),
     ("src/source/live", &["event", "probe", "source", "sys", "target", "wire"]),
     ("src/source/", &["event", "wire"]),
-    ("src/pipeline.rs", &["event", "file", "flow", "frame", "names", "stats", "text", "wire"]),
+    ("src/secrets.rs", &["event", "frame"]),
+    ("src/pipeline.rs", &["event", "file", "flow", "frame", "names", "secrets", "stats", "text", "wire"]),
     ("src/list/", &["arm", "config", "event", "probe", "safe", "sys", "target"]),
     ("src/doctor/", &["config", "event", "probe", "safe", "source", "sys", "wire"]),
     ("src/arm.rs", &["config", "event", "probe", "source", "sys", "target"]),

@@ -35,6 +35,7 @@ static LIBRARY: Library = Library {
     marks: &[],
     symbols: &[],
     unnamed: None,
+    random: None,
     version_texts: &[],
     version_nodes: &[],
 };
@@ -98,6 +99,7 @@ fn options(stop: &Arc<AtomicBool>) -> anyhow::Result<Options> {
         library: &LIBRARY,
         hooks: vec![(Hook::WriteInt, write), (Hook::ReadInt, read)],
         functions: Vec::new(),
+        random: None,
         build_id: Vec::new(),
         version: LIBRARY.name.to_owned(),
         program: true,

@@ -31,6 +31,14 @@ impl KeyLog {
         Ok(Self { file, name: path.to_owned() })
     }
 
+    /// Another handle for the same file: what one appends, the other appends after.
+    ///
+    /// # Errors
+    /// No more files can be open.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { file: self.file.try_clone()?, name: self.name.clone() })
+    }
+
     /// Appends `lines`, each with its end of line, as one write.
     ///
     /// # Errors

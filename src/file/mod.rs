@@ -77,7 +77,7 @@ pub struct Writer<S> {
     sink: S,
     snaplen: u32,
     cuts: Cuts,
-    /// Where secrets go instead of into the parts.
+    /// Where secrets of packets go instead of into the parts.
     keylog: Option<KeyLog>,
     part: Option<Part>,
     /// What the kernel side counted, as last told.
@@ -120,7 +120,7 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    /// The same capture without secrets in it: they go to `keylog`, if there is one.
+    /// The same capture without the secrets of its packets in it: they go to `keylog`, if there is one.
     #[must_use]
     pub fn keylog(mut self, keylog: Option<KeyLog>) -> Self {
         self.keylog = keylog;
@@ -218,6 +218,24 @@ impl<S: Sink> Writer<S> {
         part.times = Some((first.min(frame.at), last.max(frame.at)));
         part.packets += 1;
         written.packets += 1;
+        Ok(())
+    }
+
+    /// The number of the part that is being written, from 1.
+    pub fn part(&self) -> Option<u32> {
+        self.part.as_ref().map(|_| self.written.parts)
+    }
+
+    /// Writes secrets that no packet of the capture brings: lines of a key log, each with its end of line.
+    /// Nothing happens where no part is being written.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn secrets(&mut self, lines: &str) -> io::Result<()> {
+        if let Some(part) = self.part.as_mut().filter(|_| !lines.is_empty()) {
+            part.section.secrets(lines)?;
+            part.bytes += give(&mut self.sink, &mut part.section)?;
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 //! them: without a certificate, because there is none.
 
 /// The client random, which a reader finds its keys by: there are none, and it says so.
-const CLIENT_RANDOM: [u8; 32] = *b"tlsdump: synthetic TLS, no key!!";
+pub(super) const CLIENT_RANDOM: [u8; 32] = *b"tlsdump: synthetic TLS, no key!!";
 /// The server random.
 const SERVER_RANDOM: [u8; 32] = *b"tlsdump: synthetic server hello!";
 

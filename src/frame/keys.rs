@@ -3,12 +3,14 @@
 //! A session is named by its flow and by a number that an encoder gives only once. What belongs to it is
 //! derived anew from the seed whenever it is needed, so that a flow has no secret to keep.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 
-use super::Seed;
+use crate::event::SecretKind;
+
+use super::{Seed, keylog};
 
 /// Bytes of a random, of a share of a key and of a secret.
 pub(super) const RANDOM_BYTES: usize = 32;
@@ -52,12 +54,12 @@ impl Part {
     }
 }
 
-/// Secrets of a session as lines of a key log (draft-ietf-tls-keylogfile, section 2), by name.
-const LOGGED: [(&str, Part); 4] = [
-    ("CLIENT_HANDSHAKE_TRAFFIC_SECRET", Part::Handshake(Side::Client)),
-    ("SERVER_HANDSHAKE_TRAFFIC_SECRET", Part::Handshake(Side::Server)),
-    ("CLIENT_TRAFFIC_SECRET_0", Part::Traffic(Side::Client)),
-    ("SERVER_TRAFFIC_SECRET_0", Part::Traffic(Side::Server)),
+/// The secrets of a session that a reader needs.
+const LOGGED: [(SecretKind, Part); 4] = [
+    (SecretKind::ClientHandshake, Part::Handshake(Side::Client)),
+    (SecretKind::ServerHandshake, Part::Handshake(Side::Server)),
+    (SecretKind::ClientTraffic, Part::Traffic(Side::Client)),
+    (SecretKind::ServerTraffic, Part::Traffic(Side::Server)),
 ];
 
 /// The name of a session: its flow and its number.
@@ -105,16 +107,8 @@ impl Keys {
     pub(super) fn log(&self, name: Name) -> Option<String> {
         let random = self.part(name, Part::Random(Side::Client))?;
         let mut lines = String::new();
-        for (label, part) in LOGGED {
-            lines.push_str(label);
-            for bytes in [random, self.part(name, part)?] {
-                lines.push(' ');
-                for byte in bytes {
-                    // Writing to a String cannot fail.
-                    let _ = write!(lines, "{byte:02x}");
-                }
-            }
-            lines.push('\n');
+        for (what, part) in LOGGED {
+            keylog::push_line(&mut lines, what, &random, &self.part(name, part)?);
         }
         Some(lines)
     }

@@ -7,6 +7,7 @@ mod checksum;
 mod guess;
 mod headers;
 mod hello;
+pub mod keylog;
 mod keys;
 mod plain;
 mod ports;

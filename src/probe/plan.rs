@@ -6,7 +6,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::layers::FileId;
-use super::table::{Hook, Library};
+use super::random::RandomPlace;
+use super::table::{Hook, Library, Purpose};
 
 /// A library to be probed.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Found {
     pub hooks: Vec<(Hook, u64)>,
     /// Names of the functions that these are in, in order; some have none.
     pub functions: Vec<&'static str>,
+    /// Where its sessions have the client's random number, if that is known.
+    pub random: Option<RandomPlace>,
     /// GNU build id, or empty.
     pub build_id: Vec<u8>,
     /// Kind and version as far as the file tells: `OpenSSL 3.0.19`, `OpenSSL 3`.
@@ -39,7 +42,7 @@ impl Found {
     /// Whether plaintext passes through it, and not only records.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        self.hooks.iter().any(|(hook, _)| *hook != Hook::Record)
+        self.hooks.iter().any(|(hook, _)| hook.purpose() == Purpose::Plaintext)
     }
 
     /// Where records are written in it, if they are.

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::fs::File;
 
-use super::elf::{Elf, ElfError, Function};
+use super::elf::{Elf, ElfError, Function, Range};
 use super::go::{self, CryptoTls, GoError};
 use super::inner::{self, Named};
 use super::nss;
+use super::random::{self, RandomPlace};
 use super::table::{self, GO, Hook, Library, TABLE, Unnamed};
 
 /// What a file turned out to be.
@@ -18,6 +19,8 @@ pub struct Recognised {
     pub hooks: Vec<(Hook, u64)>,
     /// Names of the functions that these are in, in order; some have none.
     pub functions: Vec<&'static str>,
+    /// Where its sessions have the client's random number, if that is known.
+    pub random: Option<RandomPlace>,
     /// GNU build id, or empty.
     pub build_id: Vec<u8>,
     /// Kind and version as far as the file tells: `OpenSSL 3.0.19`, `OpenSSL 3`, `BoringSSL`.
@@ -117,6 +120,7 @@ fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
         library,
         hooks,
         functions: sorted(named),
+        random: library.random.and_then(|name| random_place(elf, name, &names, &functions)),
         // What follows is for people. A library is probed also when it can't be told.
         build_id: elf.build_id().unwrap_or_default(),
         version: version(elf, library),
@@ -129,6 +133,7 @@ fn go_program(elf: &mut Elf<'_>, go: CryptoTls) -> Recognised {
         library: &GO,
         hooks: go.hooks,
         functions: sorted(go.functions),
+        random: None,
         build_id: elf.build_id().unwrap_or_default(),
         version: go.version,
         program: true,
@@ -147,6 +152,23 @@ fn hooks(
         Some(((symbols.find(|symbol| symbol.name == name)?.hook, function.offset), name))
     };
     functions.iter().filter_map(hook_of).unzip()
+}
+
+/// Where sessions have what the function of that name gives. A file may have several copies of a library,
+/// which then agree or are not understood.
+fn random_place(
+    elf: &mut Elf<'_>,
+    name: &str,
+    names: &[&str],
+    functions: &[Function],
+) -> Option<RandomPlace> {
+    let all = functions.iter().filter(|function| names.get(function.name) == Some(&name));
+    let code = |function: &Function| {
+        elf.read(Range { offset: function.offset, bytes: function.bytes.min(random::CODE_BYTES_MAX) })
+    };
+    let mut places = all.map(code).map(|code| random::place(&code.ok()?));
+    let first = places.next()??;
+    places.all(|place| place.as_ref() == Some(&first)).then_some(first)
 }
 
 fn sorted(mut names: Vec<&'static str>) -> Vec<&'static str> {

@@ -331,13 +331,14 @@ impl Scanner {
             return Err(Refusal::PlanFull);
         }
         let file = sys::reopen(name).map_err(Refusal::Io)?;
-        let Recognised { library, hooks, functions, build_id, version, program } =
+        let Recognised { library, hooks, functions, random, build_id, version, program } =
             recognise(&file, budget).map_err(Refusal::Unfit)?;
         if matches!(seen, Seen::Program) {
             self.ahead_left = self.ahead_left.checked_sub(1).ok_or(Refusal::Ahead)?;
         }
         self.found.insert(id);
-        let found = Found { file, path, id, library, hooks, functions, build_id, version, program, mntns };
+        let found =
+            Found { file, path, id, library, hooks, functions, random, build_id, version, program, mntns };
         self.plan.found.push(found);
         Ok(())
     }

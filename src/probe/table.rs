@@ -97,8 +97,33 @@ pub enum Hook {
     /// `int f(BIO, const void *, int)`: a TLS record of the library goes to the network or to memory. It is
     /// probed only where programs are that send records by themselves.
     Record,
+    /// `int f(KDF, unsigned char *key, size_t length, const OSSL_PARAM parameters[])`: a secret is derived.
+    Derive,
     /// A place in Go's `crypto/tls`, rather than a function.
     Go(Site, Abi),
+}
+
+/// What a hook is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Plaintext, and whose it is.
+    Plaintext,
+    /// The socket of records that the program sends by itself.
+    Records,
+    /// Secrets.
+    Secrets,
+}
+
+impl Hook {
+    /// What it is good for.
+    #[must_use]
+    pub fn purpose(self) -> Purpose {
+        match self {
+            Self::Record => Purpose::Records,
+            Self::Derive => Purpose::Secrets,
+            _ => Purpose::Plaintext,
+        }
+    }
 }
 
 /// One function of a library.
@@ -134,6 +159,8 @@ pub struct Library {
     pub symbols: &'static [Symbol],
     /// Further functions, without which the file can't be probed.
     pub unnamed: Option<Unnamed>,
+    /// The function that gives the client's random number of a session, its first argument.
+    pub random: Option<&'static str>,
     /// Texts with a version number that the library has among its constants, up to the number.
     pub version_texts: &'static [&'static str],
     /// Beginnings of symbol version names and what they tell, the newest first. Used where there is no text.
@@ -280,6 +307,7 @@ pub static TABLE: &[Library] = &[
         marks: &["SSL_set_custom_verify"],
         symbols: SSL_SYMBOLS,
         unnamed: None,
+        random: Some("SSL_get_client_random"),
         version_texts: &["AWS-LC "],
         version_nodes: &[],
     },
@@ -292,6 +320,7 @@ pub static TABLE: &[Library] = &[
         marks: &[],
         symbols: SSL_SYMBOLS,
         unnamed: None,
+        random: Some("SSL_get_client_random"),
         version_texts: &["OpenSSL ", "LibreSSL "],
         version_nodes: &[
             ("OPENSSL_4.", "OpenSSL 4"),
@@ -306,6 +335,7 @@ pub static TABLE: &[Library] = &[
         marks: &[],
         symbols: GNUTLS_SYMBOLS,
         unnamed: None,
+        random: Some("gnutls_session_get_random"),
         version_texts: &[],
         version_nodes: &[],
     },
@@ -315,6 +345,7 @@ pub static TABLE: &[Library] = &[
         marks: &["SSL_ForceHandshake"],
         symbols: NSS_SYMBOLS,
         unnamed: Some(Unnamed::Nss),
+        random: None,
         version_texts: &[],
         version_nodes: &[],
     },
@@ -324,6 +355,7 @@ pub static TABLE: &[Library] = &[
         marks: &[],
         symbols: MBEDTLS_SYMBOLS,
         unnamed: None,
+        random: None,
         version_texts: &["mbed TLS ", "Mbed TLS "],
         version_nodes: &[],
     },
@@ -333,6 +365,7 @@ pub static TABLE: &[Library] = &[
         marks: &["wolfSSL_negotiate"],
         symbols: WOLFSSL_SYMBOLS,
         unnamed: None,
+        random: None,
         version_texts: &[],
         version_nodes: &[],
     },
@@ -342,16 +375,18 @@ pub static TABLE: &[Library] = &[
         marks: &["s2n_negotiate"],
         symbols: S2N_SYMBOLS,
         unnamed: None,
+        random: None,
         version_texts: &[],
         version_nodes: &[],
     },
     Library {
-        // No TLS in it, but what OpenSSL's libraries write their records with.
+        // No TLS in it, but what OpenSSL's libraries write their records and derive their secrets with.
         name: "libcrypto",
         files: &["libcrypto*.so*"],
         marks: &["BIO_s_mem", "EVP_CIPHER_CTX_new"],
-        symbols: &[required("BIO_write", Hook::Record)],
+        symbols: &[required("BIO_write", Hook::Record), optional("EVP_KDF_derive", Hook::Derive)],
         unnamed: None,
+        random: None,
         version_texts: &["OpenSSL ", "LibreSSL "],
         version_nodes: &[],
     },
@@ -375,6 +410,7 @@ pub static GO: Library = Library {
     marks: &[],
     symbols: &[],
     unnamed: None,
+    random: None,
     version_texts: &[],
     version_nodes: &[],
 };
@@ -389,7 +425,7 @@ impl Library {
     /// Whether plaintext passes through it, and not only records.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        self.symbols.iter().any(|symbol| symbol.hook != Hook::Record)
+        self.symbols.iter().any(|symbol| symbol.hook.purpose() == Purpose::Plaintext)
     }
 
     /// The names without which a file is not this library: required symbols and marks.
@@ -410,7 +446,8 @@ pub fn may_hold_library(file_name: &[u8]) -> bool {
 pub fn all_names() -> Vec<&'static str> {
     let hooked = TABLE.iter().flat_map(|library| library.symbols.iter().map(|symbol| symbol.name));
     let marks = TABLE.iter().flat_map(|library| library.marks.iter().copied());
-    let mut names: Vec<_> = hooked.chain(marks).chain(go::names()).collect();
+    let randoms = TABLE.iter().filter_map(|library| library.random);
+    let mut names: Vec<_> = hooked.chain(marks).chain(randoms).chain(go::names()).collect();
     names.sort_unstable();
     names.dedup();
     names

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 
 use crate::event::{
     Clock, Close, CloseReason, Comm, Conn, Container, Context, Counters, Data, Dir, Event, Exit, How,
-    Library, MountNs, NAME_BYTES_MAX, Name, NameKind, Role, Session, Start, Task, Totals, Tuple,
+    Library, MountNs, NAME_BYTES_MAX, Name, NameKind, Role, SECRET_BYTES_MAX, Secret, SecretKind, Session,
+    Start, Task, Totals, Tuple,
 };
 
 use super::{
     CONN_IN_CONTEXT, CONTEXT_BYTES, DIR_IN_DATA, DecodeError, EXIT_LOST, HEADER_BYTES, KIND_CLOCK,
-    KIND_CLOSE, KIND_CONTAINER, KIND_COUNTERS, KIND_DATA, KIND_EXIT, KIND_LIBRARY, KIND_NAME, KIND_START,
-    KIND_TOTALS, TASK_IN_CONTEXT, TASK_IN_EXIT, record_size,
+    KIND_CLOSE, KIND_CONTAINER, KIND_COUNTERS, KIND_DATA, KIND_EXIT, KIND_LIBRARY, KIND_NAME, KIND_SECRET,
+    KIND_START, KIND_TOTALS, TASK_IN_CONTEXT, TASK_IN_EXIT, record_size,
 };
 
 /// What one whole record says.
@@ -29,6 +30,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
         KIND_DATA => Event::Data(r.data()?),
         KIND_CLOSE => Event::Close(r.close()?),
         KIND_NAME => Event::Name(r.name()?),
+        KIND_SECRET => Event::Secret(r.secret()?),
         KIND_EXIT => Event::Exit(Exit { at: r.u64()?, task: r.task()? }),
         KIND_START => Event::Start(Start { application: r.text()?, os: r.text()?, command: r.text()? }),
         KIND_CLOCK => Event::Clock(Clock { mono: r.u64()?, wall: r.u64()? }),
@@ -60,7 +62,7 @@ pub fn glance(record: &[u8]) -> Option<Glance> {
     let kind = u16::from_le_bytes([*record.get(4)?, *record.get(5)?]);
     let task = |begin| Reader { rest: record.get(begin..).unwrap_or_default() }.task().ok();
     match kind {
-        KIND_DATA | KIND_CLOSE | KIND_NAME => {
+        KIND_DATA | KIND_CLOSE | KIND_NAME | KIND_SECRET => {
             let is_written = record.get(DIR_IN_DATA..)?.first_chunk() == Some(&0u32.to_le_bytes());
             let is_unknown = record.get(CONN_IN_CONTEXT) == Some(&0);
             let stray = kind == KIND_DATA && is_written && is_unknown;
@@ -162,6 +164,17 @@ impl<'a> Reader<'a> {
         Ok(Name { context, what, bytes: self.bytes(len)? })
     }
 
+    fn secret(&mut self) -> Result<Secret<'a>, DecodeError> {
+        let context = self.context()?;
+        let kind = self.u32()?.checked_sub(1).and_then(|kind| SecretKind::ALL.get(kind as usize));
+        let what = *kind.ok_or(DecodeError::Value("kind of secret"))?;
+        let len = self.u32()? as usize;
+        let client_random = self.array()?;
+        let bytes = self.bytes(SECRET_BYTES_MAX)?.get(..len).filter(|bytes| !bytes.is_empty());
+        let bytes = bytes.ok_or(DecodeError::Value("secret length"))?;
+        Ok(Secret { context, what, client_random, bytes })
+    }
+
     #[inline]
     fn context(&mut self) -> Result<Context, DecodeError> {
         // Their length is looked at once for all.
@@ -217,6 +230,8 @@ impl<'a> Reader<'a> {
             unreadable: self.u64()?,
             lost_calls: self.u64()?,
             socket_conflicts: self.u64()?,
+            // Streams of the first version of the format may end before.
+            lost_secrets: if self.rest.is_empty() { 0 } else { self.u64()? },
         })
     }
 }

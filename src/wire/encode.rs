@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 
-use crate::event::{CloseReason, Conn, Context, Counters, Event, How, NameKind, Role, Task};
+use crate::event::{
+    CloseReason, Conn, Context, Counters, Event, How, NameKind, Role, SECRET_BYTES_MAX, Secret, Task,
+};
 
 use super::{
     HEADER_BYTES, KIND_CLOCK, KIND_CLOSE, KIND_CONTAINER, KIND_COUNTERS, KIND_DATA, KIND_EXIT, KIND_LIBRARY,
-    KIND_NAME, KIND_START, KIND_TOTALS,
+    KIND_NAME, KIND_SECRET, KIND_START, KIND_TOTALS,
 };
 
 /// Appends the record that says `event`. Names longer than fits a record are cut; a payload longer than
@@ -37,6 +39,10 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(name.bytes);
             KIND_NAME
         }
+        Event::Secret(secret) => {
+            put_secret(out, secret);
+            KIND_SECRET
+        }
         Event::Exit(exit) => {
             put_u64(out, exit.at);
             put_task(out, &exit.task);
@@ -47,8 +53,7 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             KIND_START
         }
         Event::Clock(clock) => {
-            put_u64(out, clock.mono);
-            put_u64(out, clock.wall);
+            [clock.mono, clock.wall].iter().for_each(|&n| put_u64(out, n));
             KIND_CLOCK
         }
         Event::Library(library) => {
@@ -109,6 +114,16 @@ fn put_context(out: &mut Vec<u8>, context: &Context) {
     put_conn(out, &context.conn);
 }
 
+fn put_secret(out: &mut Vec<u8>, secret: &Secret<'_>) {
+    put_context(out, &secret.context);
+    put_u32(out, secret.what as u32);
+    put_u32(out, secret.bytes.len() as u32);
+    out.extend_from_slice(&secret.client_random);
+    let mut padded = [0; SECRET_BYTES_MAX];
+    padded.iter_mut().zip(secret.bytes).for_each(|(to, from)| *to = *from);
+    out.extend_from_slice(&padded);
+}
+
 fn put_task(out: &mut Vec<u8>, task: &Task) {
     [task.pid, task.tid, task.uid, task.mntns.number].iter().for_each(|&n| put_u32(out, n));
     put_u64(out, task.mntns.id);
@@ -163,6 +178,7 @@ fn put_counters(out: &mut Vec<u8>, c: &Counters) {
         c.unreadable,
         c.lost_calls,
         c.socket_conflicts,
+        c.lost_secrets,
     ];
     all.iter().for_each(|&n| put_u64(out, n));
 }

@@ -47,5 +47,6 @@ mod loss;
 mod parts;
 mod programs;
 mod protocols;
+mod secrets;
 mod shapes;
 mod ways;

@@ -25,6 +25,7 @@ pub const COUNTERS: Counters = Counters {
     unreadable: 3,
     lost_calls: 4,
     socket_conflicts: 5,
+    lost_secrets: 6,
 };
 
 /// A flow and its state.

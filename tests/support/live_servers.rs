@@ -44,6 +44,7 @@ pub(crate) fn nginx_command(lab: &Lab, place: &impl Place, port: u16, with: &str
             server {{
                 listen 127.0.0.1:{port} {with};
                 ssl_certificate {certificate}; ssl_certificate_key {certificate};
+                ssl_protocols TLSv1.2 TLSv1.3;
                 default_type text/plain;
                 location / {{ return 200 \"answer to $request_uri for port $remote_port\\n\"; }}
             }}

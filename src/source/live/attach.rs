@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use libbpf_rs::{Link, ProgramMut, UprobeMultiOpts, UprobeOpts};
 
-use crate::probe::{Found, Hook, RecordWriter};
+use crate::probe::{Found, Hook, Purpose, RecordWriter};
 use crate::sys;
 
 use super::Witness;
@@ -64,6 +64,7 @@ fn at_return<'p, 'obj>(
         Hook::NssProtocol => &progs.exit_protocol_copied,
         Hook::PacketRead => &progs.exit_packet_read,
         Hook::PacketGet => &progs.exit_packet_get,
+        Hook::Derive => &progs.exit_kdf_derive,
         _ => return None,
     })
 }
@@ -107,22 +108,28 @@ fn at_entry<'p, 'obj>(
         Hook::NssHostName => &progs.enter_nss_host_name,
         Hook::NssProtocol => &progs.enter_nss_protocol,
         Hook::Record => &progs.record_written,
+        Hook::Derive => &progs.enter_kdf_derive,
         Hook::Go(site, abi) => go::program(progs, site, abi, plan),
     })
 }
 
-/// Attaches to every function of one library or program. The links hold the file's inode, so that the open
-/// file can be dropped.
+/// Attaches to every function of one library or program, to those for secrets if they are wanted. The links
+/// hold the file's inode, so that the open file can be dropped.
 pub(super) fn library(
     skel: &TlsdumpSkel<'_>,
     plan: &Plan,
     found: &Found,
     library: u32,
+    secrets: bool,
 ) -> anyhow::Result<Vec<Link>> {
     let path = sys::fd_path(&found.file);
     let mut links = Vec::new();
     for places in found.hooks.chunk_by(|(a, _), (b, _)| a == b) {
-        let Some((hook, _)) = places.first().filter(|(hook, _)| *hook != Hook::Record) else { continue };
+        let Some((hook, _)) = places.first() else { continue };
+        // Those for records come only when they are needed.
+        if hook.purpose() == Purpose::Records || (hook.purpose() == Purpose::Secrets && !secrets) {
+            continue;
+        }
         let offsets: Vec<_> = places.iter().map(|(_, offset)| *offset).collect();
         for (program, side) in programs(&skel.progs, *hook, plan) {
             let attached = functions(program, side, plan, &path, &offsets, library)

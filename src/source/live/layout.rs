@@ -2,6 +2,7 @@
 
 use std::mem::{offset_of, size_of};
 
+use crate::event::{RANDOM_BYTES, SECRET_BYTES_MAX};
 use crate::wire;
 
 use super::skel::types;
@@ -21,6 +22,7 @@ const _: () = {
     assert!(size_of::<types::name_record>() == wire::CONTEXT_BYTES + 8);
     assert!(offset_of!(types::session, context) == 0);
     assert!(offset_of!(types::session, totals) == wire::CONTEXT_BYTES);
-    assert!(size_of::<types::counters>() == 7 * 8);
+    assert!(size_of::<types::secret_record>() == wire::CONTEXT_BYTES + 8 + RANDOM_BYTES + SECRET_BYTES_MAX);
+    assert!(size_of::<types::counters>() == 8 * 8);
     assert!(size_of::<types::scratch>() <= wire::RECORD_BYTES_MAX);
 };

@@ -10,6 +10,8 @@ use super::go;
 use super::kernel::Features;
 use super::skel::{OpenTlsdumpSkel, TlsdumpSkel, TlsdumpSkelBuilder};
 use super::{Attach, Filter, Options, Transport, Witness};
+use crate::probe::Found;
+use crate::probe::random::STEPS_MAX;
 
 /// `SCRATCH_SLOTS` of `bpf/emit.h`.
 const SCRATCH_SLOTS: u32 = 4;
@@ -165,6 +167,31 @@ fn choose_witness(open: &mut OpenTlsdumpSkel<'_>, chosen: Witness) {
     ] {
         program.set_autoload(witness == chosen);
     }
+}
+
+/// Tells the kernel side where sessions have the client's random number. Where it can't tell libraries apart,
+/// only if that is the same place in all.
+pub(super) fn fill_random_places(
+    skel: &TlsdumpSkel<'_>,
+    plan: &Plan,
+    libraries: &[Found],
+) -> anyhow::Result<()> {
+    let known = libraries.iter().zip(1_u32..).filter_map(|(found, id)| Some((id, found.random.as_ref()?)));
+    let mut places: Vec<_> = known.collect();
+    if !plan.cookies {
+        places.iter_mut().for_each(|(id, _)| *id = 0);
+        places.dedup();
+        if places.len() > 1 {
+            return Ok(());
+        }
+    }
+    for (id, place) in places {
+        let mut value = place.offsets().len().to_le_bytes()[..4].to_vec();
+        place.offsets().iter().for_each(|offset| value.extend_from_slice(&offset.to_le_bytes()));
+        value.resize(4 * (1 + STEPS_MAX), 0);
+        skel.maps.random_places.update(&id.to_le_bytes(), &value, MapFlags::ANY)?;
+    }
+    Ok(())
 }
 
 fn fill_filter(skel: &TlsdumpSkel<'_>, filter: &Filter) -> libbpf_rs::Result<()> {

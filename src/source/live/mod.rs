@@ -151,8 +151,14 @@ impl<'obj> Live<'obj> {
         let witness = attach::witness(&self.skel, self.plan.witness)
             .with_context(|| format!("cannot watch sockets by {:?}", self.plan.witness))?;
         self.links.extend(witness);
-        for (found, id) in options.libraries.iter().zip(1..) {
-            self.library_links.extend(attach::library(&self.skel, &self.plan, found, id)?);
+        if options.secrets {
+            load::fill_random_places(&self.skel, &self.plan, &options.libraries)
+                .context("cannot tell where random numbers are")?;
+        }
+        let helpers = options.helpers.iter().map(|found| (found, 0));
+        for (found, id) in options.libraries.iter().zip(1..).chain(helpers) {
+            let links = attach::library(&self.skel, &self.plan, found, id, options.secrets)?;
+            self.library_links.extend(links);
         }
         if options.watch_records {
             self.watch_records()?;

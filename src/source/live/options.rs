@@ -66,6 +66,10 @@ pub struct Options {
     pub filter: Filter,
     /// On which libraries.
     pub libraries: Vec<Found>,
+    /// Files without TLS that libraries use.
+    pub helpers: Vec<Found>,
+    /// Tell the secrets of sessions too.
+    pub secrets: bool,
     /// Where records of libraries are written.
     pub record_writers: Arc<[RecordWriter]>,
     /// Look from the start for records that programs send by themselves, and not only once plaintext was seen

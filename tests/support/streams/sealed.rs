@@ -23,13 +23,16 @@ pub fn secrets(capture: &Capture) -> Result<Secrets> {
         for line in lines.strip_suffix('\n').ok_or("a key log without an end of line")?.split('\n') {
             let words: Vec<&str> = line.split(' ').collect();
             let [label, random, secret] = words[..] else { return Err(format!("key log line {line}")) };
-            let secret = bytes(secret).filter(|secret| secret.len() == 32).ok_or("no secret of 32 bytes")?;
+            // Those of captured sessions can have a longer hash.
+            let secret = bytes(secret).filter(|secret| [32, 48].contains(&secret.len()));
+            let secret = secret.ok_or("no secret of 32 or 48 bytes")?;
             let binary = bytes(random).filter(|random| random.len() == 32).ok_or("no random of 32 bytes")?;
             // Record header, message header, version; then the random.
             if capture.packets[..*before].iter().any(|packet| packet.payload.get(11..43) == Some(&binary)) {
                 return Err(format!("a secret after its hello: {line}"));
             }
-            if !seen.insert(secret.clone()) {
+            // Sessions of TLS 1.2 that were resumed have the same.
+            if label != "CLIENT_RANDOM" && !seen.insert(secret.clone()) {
                 return Err(format!("a secret that is used twice: {line}"));
             }
             found.insert((label.to_owned(), random.to_owned()), secret);
