@@ -62,6 +62,7 @@ fn main() -> anyhow::Result<()> {
     for round in 0..rounds {
         for (number, (flow, drawn)) in (round * FLOWS..).zip(flows.iter().zip(&drawn)) {
             let frame = Frame {
+                cut: 0,
                 at: WALL + number * STEP_NS,
                 flow,
                 dir: Dir::Out,

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use crate::config::{Live, Verbosity};
 use crate::event::{Container, MountNs};
 use crate::probe::{Found, Plan, Scanner};
-use crate::source::live::{self, Filter, Options};
+use crate::source::live::{self, Filter, Options, Wires};
 use crate::sys::{self, Capability};
 use crate::target::{self, Selector, Target};
 
@@ -49,6 +49,7 @@ pub fn prepare(live: &Live, verbosity: Verbosity) -> anyhow::Result<Options> {
         libraries,
         helpers,
         secrets: live.secrets,
+        wires: live.packets.then(|| wires(live, &proc, &target)).transpose()?,
         record_writers,
         watch_records: plan.sends_records,
         containers: chosen.iter().filter_map(|ns| container(&proc, &target, *ns)).collect(),
@@ -95,6 +96,13 @@ fn find_libraries(asked: &Live, target: &Target, proc: &Path) -> anyhow::Result<
     let pids: Vec<u32> = target.processes.iter().map(|process| process.pid).collect();
     scanner.scan(&pids);
     Ok(scanner.take())
+}
+
+/// The network namespaces of the target's processes.
+fn wires(live: &Live, proc: &Path, target: &Target) -> anyhow::Result<Wires> {
+    let namespaces = target::network_namespaces(proc, &target.processes);
+    let namespaces = namespaces.context("cannot look at the network namespaces of the target")?;
+    Ok(Wires { namespaces, interface: live.interface.clone() })
 }
 
 fn tell(plan: &Plan) {

@@ -83,9 +83,14 @@ pub struct Args {
     #[arg(short, long = "snapshot-length", value_name = "SNAPLEN", help_heading = "Input and output")]
     pub snaplen: Option<u32>,
 
-    /// How plaintext is put in packets: tls (encrypts nothing; the default), plain or sealed (encrypted)
+    /// How plaintext is put in packets: tls (encrypts nothing; the default), plain, sealed (encrypted); wire
+    /// gives the real packets instead
     #[arg(long, value_name = "KIND", help_heading = "Input and output")]
     pub frames: Option<String>,
+
+    /// See the real packets of --frames wire on this interface only
+    #[arg(short, long, value_name = "NAME", help_heading = "Input and output")]
+    pub interface: Option<String>,
 
     /// Append the secrets of the TLS sessions to FILE; with sealed packets theirs too, and only there
     #[arg(long, value_name = "FILE", help_heading = "Input and output")]

@@ -49,7 +49,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// From the kernel, now.
-    Live(Live),
+    Live(Box<Live>),
     /// From a stream that `--record` wrote (`-r`).
     Replay(Place),
 }
@@ -63,6 +63,10 @@ pub struct Live {
     pub libraries: Vec<PathBuf>,
     /// Where to keep what the kernel emitted (`--record`).
     pub record: Option<PathBuf>,
+    /// Whether the real packets of sessions are asked for (`--frames wire`).
+    pub packets: bool,
+    /// On which interface these are seen (`-i`); on all where there is none.
+    pub interface: Option<String>,
     /// Whether the secrets of sessions are asked for: a capture, a recorded stream or a key log has them.
     pub secrets: bool,
     /// Bytes of kernel buffer, for all CPUs together: a power of two from [`BUFFER_MIN`] to [`BUFFER_MAX`].
@@ -153,7 +157,7 @@ impl Config {
                 refuse_live_options(&args)?;
                 Input::Replay(place("-r", file)?)
             }
-            None => Input::Live(Live::new(&args)?),
+            None => Input::Live(Box::new(Live::new(&args)?)),
         };
         let config = Self { input, output, verbosity };
         config.refuse_one_file_twice()?;
@@ -210,6 +214,8 @@ impl Live {
             targets: Targets::new(args)?,
             libraries: args.lib.iter().map(|file| path("--lib", file)).collect::<Result<_>>()?,
             record: args.record.as_deref().map(|file| path("--record", file)).transpose()?,
+            packets: args.frames.as_deref() == Some(WIRE),
+            interface: args.interface.clone().filter(|name| name != "any"),
             secrets: !args.no_secrets || args.keylog.is_some(),
             buffer_bytes: args.buffer.as_deref().map_or(Ok(BUFFER_DEFAULT), buffer_bytes)?,
             transport: choice("--transport", args.transport.as_deref(), TRANSPORTS)?,
@@ -285,6 +291,10 @@ impl Output {
         let parts = Parts::new(args, write.as_ref())?;
         let envelope = choice("--frames", args.frames.as_deref(), ENVELOPES)?;
         let keylog = args.keylog.as_deref().map(|file| path("--keylog", file)).transpose()?;
+        ensure!(
+            args.interface.is_none() || envelope == Envelope::Wire,
+            "-i chooses where real packets are seen: it needs --frames wire"
+        );
         let apart = envelope == Envelope::Sealed && keylog.is_some();
         Ok(Self {
             text: args.text || write.is_none(),
@@ -326,8 +336,14 @@ const WITNESSES: &[(&str, Witness)] = &[
 const ATTACHES: &[(&str, Attach)] =
     &[("auto", Attach::Auto), ("multi", Attach::Multi), ("perf", Attach::Perf)];
 
-const ENVELOPES: &[(&str, Envelope)] =
-    &[("tls", Envelope::Tls), ("plain", Envelope::Plain), ("sealed", Envelope::Sealed)];
+const WIRE: &str = "wire";
+
+const ENVELOPES: &[(&str, Envelope)] = &[
+    ("tls", Envelope::Tls),
+    ("plain", Envelope::Plain),
+    ("sealed", Envelope::Sealed),
+    (WIRE, Envelope::Wire),
+];
 
 /// The value that `name` stands for in `choices`, the default where none was given.
 fn choice<T: Copy + Default>(option: &str, name: Option<&str>, choices: &[(&str, T)]) -> Result<T> {

@@ -276,6 +276,28 @@ pub struct Secret<'a> {
     pub bytes: &'a [u8],
 }
 
+/// A real packet of a session's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// Wall-clock time, nanoseconds since 1970: packets have no other.
+    pub at: u64,
+    /// Whose ([`Session::id`]).
+    pub session: u64,
+    /// Network namespace in which it was seen.
+    pub netns: u32,
+    /// Number of the interface in it.
+    pub interface: u32,
+    /// Which way, as the traced process sees it.
+    pub dir: Dir,
+    /// How long it was.
+    pub length: u32,
+    /// Its bytes from the Ethernet header on, or the first of them; at most [`PACKET_BYTES_MAX`].
+    pub bytes: &'a [u8],
+}
+
+/// Most bytes of a [`Packet`]: what Wireshark reads of one.
+pub const PACKET_BYTES_MAX: usize = 262_144;
+
 /// How many bytes a session had moved when the kernel's table was read: tells of a loss at the end of a
 /// session, which no later record can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,6 +378,9 @@ pub struct Counters {
     pub socket_conflicts: u64,
     /// Secrets that could not be read or found the buffer full.
     pub lost_secrets: u64,
+    /// Packets that found the ring of their socket full, or came too long before it was known whose they are;
+    /// counted by user space.
+    pub lost_packets: u64,
 }
 
 impl Counters {
@@ -369,6 +394,7 @@ impl Counters {
         self.lost_calls = self.lost_calls.wrapping_add(other.lost_calls);
         self.socket_conflicts = self.socket_conflicts.wrapping_add(other.socket_conflicts);
         self.lost_secrets = self.lost_secrets.wrapping_add(other.lost_secrets);
+        self.lost_packets = self.lost_packets.wrapping_add(other.lost_packets);
     }
 }
 
@@ -391,6 +417,8 @@ pub enum Event<'a> {
     Name(Name<'a>),
     /// A secret of a session.
     Secret(Secret<'a>),
+    /// A packet of a session.
+    Packet(Packet<'a>),
     /// Byte counts of a session.
     Totals(Totals),
     /// End of a process.

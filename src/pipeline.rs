@@ -1,15 +1,18 @@
 //! Records → output: each record decoded, put in its place in its flow, drawn, written.
 
+mod aside;
+
 use std::io;
 
 use anyhow::Context as _;
 
-use crate::event::{CloseReason, Counters, Event, Secret};
+use crate::event::{CloseReason, Counters, Event};
 use crate::file::output::Output;
 use crate::file::{KeyLog, Summary, Writer};
 use crate::flow::{FlowTable, Limits, Segment, What};
 use crate::frame::{self, Encoder, Envelope, Frame, Seed};
 use crate::names::Names;
+use crate::real::Real;
 use crate::secrets::Secrets;
 use crate::stats::Report;
 use crate::text::Text;
@@ -67,6 +70,8 @@ struct Drawing {
     secrets: Secrets,
     /// The part that has those of all sessions that go on.
     secrets_in: Option<u32>,
+    /// Where real packets are wanted.
+    real: Option<Real>,
     packets: u64,
     /// Segments that the file had no room for, and bytes in them.
     unwritten: (u64, u64),
@@ -93,6 +98,7 @@ impl Pipeline {
     pub fn new(outputs: Outputs) -> Self {
         let encoder = Encoder::new(outputs.envelope, &outputs.seed)
             .fill_max(outputs.fill_max.unwrap_or(frame::FILL_MAX));
+        let real = (outputs.envelope == Envelope::Wire).then(Real::default);
         Self {
             names: Names::default(),
             flows: FlowTable::new(Limits::default()).both_ends(outputs.both_ends),
@@ -101,6 +107,7 @@ impl Pipeline {
                 outputs,
                 secrets: Secrets::default(),
                 secrets_in: None,
+                real,
                 packets: 0,
                 unwritten: (0, 0),
                 unshown: 0,
@@ -137,12 +144,18 @@ impl Pipeline {
                 self.counters = Some(*counters);
                 drawing.outputs.file.iter_mut().for_each(|file| file.count(counters));
             }
-            Event::Clock(clock) => drawing.tick(clock.wall, names),
-            Event::Secret(secret) => drawing.attempt(|drawing| drawing.secret(secret)),
+            Event::Clock(clock) => {
+                drawing.relieve(clock.wall, names);
+                drawing.tick(clock.wall, names);
+            }
+            Event::Secret(secret) => drawing.secret(secret, names),
             Event::Close(close) if close.reason == CloseReason::Free => {
                 drawing.secrets.end(close.context.session.id);
             }
             Event::Exit(exit) => drawing.secrets.exit(&exit.task),
+            Event::Data(data) => drawing.learn(&data.context),
+            Event::Name(name) => drawing.name(name),
+            Event::Packet(packet) => drawing.packet(packet, names),
             _ => {}
         }
     }
@@ -164,6 +177,7 @@ impl Pipeline {
             packets: self.drawing.packets,
             unwritten: self.drawing.unwritten,
             unshown: self.drawing.unshown,
+            unopened: self.drawing.real.as_ref().map_or(0, Real::unopened),
             damaged: self.damaged,
             both_ends: self.drawing.outputs.both_ends,
             flows: *self.flows.stats(),
@@ -179,6 +193,7 @@ impl Pipeline {
         let (drawing, names) = (&mut self.drawing, &self.names);
         if drawing.stop.is_none() {
             self.flows.finish(&mut |segment| drawing.segment(segment, names));
+            drawing.relieve(u64::MAX, names);
         }
         let report = self.report();
         if self.drawing.progress()? == Progress::Enough && self.drawing.is_broken() {
@@ -201,35 +216,6 @@ impl Drawing {
         }
     }
 
-    /// Hands a secret to whom it may concern. The parts to come get it from [`Self::tell_secrets`].
-    fn secret(&mut self, secret: &Secret<'_>) -> io::Result<()> {
-        let Some(line) = self.secrets.learn(secret) else { return Ok(()) };
-        if let Some(keylog) = &mut self.outputs.keylog {
-            keylog.append(&line)?;
-        }
-        let Outputs { file: Some(file), secrets: true, .. } = &mut self.outputs else {
-            self.secrets.told(secret.context.session.id);
-            return Ok(());
-        };
-        // Where the file takes nothing, the next part gets it.
-        if file.part().is_some() && file.part() == self.secrets_in && !file.is_full() {
-            file.secrets(&line)?;
-            self.secrets.told(secret.context.session.id);
-        }
-        Ok(())
-    }
-
-    /// Sees to it that the part that is being written has the secrets of all sessions that go on.
-    fn tell_secrets(&mut self) -> io::Result<()> {
-        let Outputs { file: Some(file), secrets: true, .. } = &mut self.outputs else { return Ok(()) };
-        let part = file.part();
-        if part.is_some() && part != self.secrets_in {
-            self.secrets_in = part;
-            file.secrets(&self.secrets.head())?;
-        }
-        Ok(())
-    }
-
     fn draw(&mut self, segment: Segment<'_, frame::State>, names: &Names) -> Result<(), Stop> {
         let Outputs { file, text, count, flush_each, .. } = &mut self.outputs;
         if let Some(text) = text {
@@ -241,6 +227,9 @@ impl Drawing {
         let Some(file) = file else {
             return counted(&mut self.packets, *count);
         };
+        if self.real.is_some() {
+            return Ok(());
+        }
         let bytes = match segment.what {
             What::Data(bytes) => bytes.len(),
             What::Gap(lost) => usize::try_from(lost.min(self.encoder.fills())).unwrap_or(usize::MAX),

@@ -12,6 +12,8 @@ pub struct Report {
     pub unwritten: (u64, u64),
     /// Segments that the dump had no room for.
     pub unshown: u64,
+    /// Connections whose packets were written without all of their secrets.
+    pub unopened: u64,
     /// Records that could not be decoded.
     pub damaged: u64,
     /// Whether connections were to be shown from both ends.
@@ -37,7 +39,7 @@ impl Report {
     /// One line for each thing that went wrong besides.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let Self { unwritten, unshown, damaged, flows, counters, both_ends, .. } = self;
+        let Self { unwritten, unshown, unopened, damaged, flows, counters, both_ends, .. } = self;
         let not_written = format!(
             "events ({} bytes) were not written: the output took nothing while its queue was full",
             unwritten.1
@@ -56,6 +58,10 @@ impl Report {
                  this kernel can follow (4 MiB before 5.17)",
             ),
             (counters.lost_secrets, "secrets were lost: real packets of their sessions can't be decrypted"),
+            (
+                counters.lost_packets,
+                "packets were lost: a ring was full, or nobody said in time whose they are",
+            ),
             (counters.lost_calls, "calls were not followed: more threads inside a call than are kept"),
             (counters.unreadable, "chunks were not in memory when they were to be read"),
             (
@@ -64,6 +70,7 @@ impl Report {
             ),
             (flows.unaddressed, "conversations have made-up addresses: their socket was not seen"),
             (flows.evicted, "sessions were forgotten because there were too many"),
+            (*unopened, "connections are there without all of their secrets, and can't be decrypted"),
             (*damaged, "records could not be decoded"),
             (flows.both_ends, ends),
         ];

@@ -15,6 +15,10 @@ use rustix::time::{ClockId, Timespec};
 
 use crate::event::Clock;
 
+mod packets;
+
+pub use packets::{PacketRing, SeenPacket};
+
 /// The ioctl group of nsfs, `NSIO` in `linux/nsfs.h`.
 const NSIO: u8 = 0xb7;
 /// `_IO(NSIO, 0x1)`: a new descriptor of the user namespace that owns a namespace.

@@ -18,7 +18,7 @@ fn check(line: &str) -> Result<Config, String> {
 
 fn live(line: &str) -> Live {
     match check(line).map(|config| config.input) {
-        Ok(Input::Live(live)) => live,
+        Ok(Input::Live(live)) => *live,
         other => panic!("{line}: {other:?}"),
     }
 }

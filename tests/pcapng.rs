@@ -102,7 +102,7 @@ fn the_file_says_where_it_is_from() {
     assert_eq!(
         statistics[0].comments,
         ["tlsdump: whole capture: moved_bytes=100 captured_bytes=90 lost_bytes=10 lost_records=2 \
-             unreadable=3 lost_calls=4 socket_conflicts=5 lost_secrets=6"]
+             unreadable=3 lost_calls=4 socket_conflicts=5 lost_secrets=6 lost_packets=7"]
     );
     assert!(statistics[1].comments.is_empty());
 }

@@ -96,10 +96,12 @@ pub(super) fn counted(counters: &Counters) -> String {
         lost_calls,
         socket_conflicts,
         lost_secrets,
+        lost_packets,
     } = counters;
     format!(
         "tlsdump: whole capture: moved_bytes={moved_bytes} captured_bytes={captured_bytes} \
          lost_bytes={lost_bytes} lost_records={lost_records} unreadable={unreadable} \
-         lost_calls={lost_calls} socket_conflicts={socket_conflicts} lost_secrets={lost_secrets}"
+         lost_calls={lost_calls} socket_conflicts={socket_conflicts} lost_secrets={lost_secrets} \
+         lost_packets={lost_packets}"
     )
 }

@@ -198,14 +198,14 @@ impl<S: Sink> Writer<S> {
         let names_other = frame.flow.other_end.map(|_| frame.flow.id);
         let is_told = std::mem::replace(&mut part.named_other, names_other) == names_other;
         comment_on(comments, frame, !is_told, names);
-        let original = frame.length();
+        let (kept, original) = (frame.length(), frame.original());
         let packet = packet::Packet {
             // At most INTERFACES_MAX.
             interface: number as u32,
             at: frame.at,
             dir: frame.dir,
             process: process.map(|(number, _)| number),
-            kept: original.min(*snaplen as usize),
+            kept: kept.min(*snaplen as usize),
             original,
             comments,
         };

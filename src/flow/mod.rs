@@ -126,11 +126,12 @@ impl<S: Default> FlowTable<S> {
             Event::Totals(totals) => self.record(&totals.context, Body::Totals(totals.totals), emit),
             Event::Exit(exit) => self.exit(exit, emit),
             Event::Clock(clock) => self.tick(clock, emit),
-            // A secret is of the real packets, and of none that is drawn.
+            // A secret is of the real packets, and those are not drawn.
             Event::Start(_)
             | Event::Library(_)
             | Event::Container(_)
             | Event::Secret(_)
+            | Event::Packet(_)
             | Event::Counters(_) => {}
         }
     }

@@ -16,7 +16,7 @@ pub struct FlowNames {
 
 impl FlowNames {
     /// Keeps a name. One that comes late, when newer ones may have come, replaces none.
-    pub(super) fn learn(&mut self, what: NameKind, bytes: &[u8], is_late: bool) {
+    pub(crate) fn learn(&mut self, what: NameKind, bytes: &[u8], is_late: bool) {
         let name = match what {
             NameKind::ServerName => &mut self.server,
             NameKind::Alpn => &mut self.alpn,

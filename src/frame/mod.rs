@@ -46,6 +46,8 @@ pub struct Frame<'a> {
     pub headers: &'a [u8],
     /// What follows them, in parts, so that it is put together only in the file; no frame check sequence.
     pub payload: &'a [&'a [u8]],
+    /// How many bytes more it had, which are not there.
+    pub cut: u32,
     /// Whether the process must be named here: it is the first frame of the flow, or the first that another
     /// process (or the same one under another name) is the cause of.
     pub introduce: bool,
@@ -62,10 +64,16 @@ impl<'a> Frame<'a> {
         std::iter::once(self.headers).chain(self.payload.iter().copied())
     }
 
-    /// How many bytes the frame has, at most [`FRAME_MAX`].
+    /// How many bytes of it are there, at most [`FRAME_MAX`] of one that was drawn.
     #[must_use]
     pub fn length(&self) -> usize {
         self.parts().map(<[u8]>::len).sum()
+    }
+
+    /// How many bytes it had.
+    #[must_use]
+    pub fn original(&self) -> usize {
+        self.length() + self.cut as usize
     }
 }
 
@@ -105,6 +113,8 @@ pub enum Envelope {
     Tls,
     /// Not at all.
     Plain,
+    /// As the packets that really were: nothing is drawn.
+    Wire,
     /// As a TLS session that encrypts, with keys that are made for it out of a [`Seed`].
     Sealed,
 }
@@ -204,6 +214,7 @@ impl Encoder {
         match self.envelope {
             Envelope::Tls | Envelope::Sealed => tls::draw(&mut pen, dir, what),
             Envelope::Plain => plain::draw(&mut pen, dir, what),
+            Envelope::Wire => Ok(()),
         }
     }
 }

@@ -176,7 +176,7 @@ impl<E> Pen<'_, E> {
         let introduce = self.introduce();
         let Self { at, flow, .. } = *self;
         let (headers, payload) = (headers.bytes(), parts);
-        (self.emit)(&Frame { at, flow, dir, headers, payload, introduce, note, secrets })
+        (self.emit)(&Frame { at, flow, dir, headers, payload, cut: 0, introduce, note, secrets })
     }
 
     fn header(&mut self, dir: Dir, flags: u8, source_port: u16, destination_port: u16) -> Tcp {

@@ -3,6 +3,7 @@
 //! Live capture and replay differ in nothing but which [`Source`] is built: every fact that the later stages
 //! need is a record of its own in the stream.
 
+pub mod held;
 pub mod live;
 pub mod stream;
 

@@ -1,5 +1,6 @@
 //! What the user asked to capture → mount namespaces and processes.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -207,6 +208,25 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 fn uid_in(status: &[u8]) -> Option<u32> {
     let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
     std::str::from_utf8(line).ok()?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Opens the network namespaces of some processes, each once. A process that is gone is passed over.
+///
+/// # Errors
+/// Those of opening /proc/PID/ns/net.
+pub fn network_namespaces(proc: &Path, processes: &[Process]) -> io::Result<Vec<File>> {
+    let mut found = BTreeMap::new();
+    for process in processes {
+        match File::open(proc.join(process.pid.to_string()).join("ns/net")) {
+            Ok(file) => {
+                let number = std::os::unix::fs::MetadataExt::ino(&file.metadata()?);
+                found.entry(number).or_insert(file);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
 #[cfg(test)]

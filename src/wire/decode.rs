@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use crate::event::{
     Clock, Close, CloseReason, Comm, Conn, Container, Context, Counters, Data, Dir, Event, Exit, How,
-    Library, MountNs, NAME_BYTES_MAX, Name, NameKind, Role, SECRET_BYTES_MAX, Secret, SecretKind, Session,
-    Start, Task, Totals, Tuple,
+    Library, MountNs, NAME_BYTES_MAX, Name, NameKind, PACKET_BYTES_MAX, Packet, Role, SECRET_BYTES_MAX,
+    Secret, SecretKind, Session, Start, Task, Totals, Tuple,
 };
 
 use super::{
     CONN_IN_CONTEXT, CONTEXT_BYTES, DIR_IN_DATA, DecodeError, EXIT_LOST, HEADER_BYTES, KIND_CLOCK,
-    KIND_CLOSE, KIND_CONTAINER, KIND_COUNTERS, KIND_DATA, KIND_EXIT, KIND_LIBRARY, KIND_NAME, KIND_SECRET,
-    KIND_START, KIND_TOTALS, TASK_IN_CONTEXT, TASK_IN_EXIT, record_size,
+    KIND_CLOSE, KIND_CONTAINER, KIND_COUNTERS, KIND_DATA, KIND_EXIT, KIND_LIBRARY, KIND_NAME, KIND_PACKET,
+    KIND_SECRET, KIND_START, KIND_TOTALS, TASK_IN_CONTEXT, TASK_IN_EXIT, record_size,
 };
 
 /// What one whole record says.
@@ -41,6 +41,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
             description: r.text()?,
         }),
         KIND_COUNTERS => Event::Counters(r.counters()?),
+        KIND_PACKET => Event::Packet(r.packet()?),
         KIND_TOTALS => Event::Totals(Totals { context: r.context()?, totals: [r.u64()?, r.u64()?] }),
         other => return Err(DecodeError::Kind(other)),
     };
@@ -116,6 +117,11 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// 0 where the record ends before.
+    fn late_u64(&mut self) -> Result<u64, DecodeError> {
+        if self.rest.is_empty() { Ok(0) } else { self.u64() }
+    }
+
     fn text(&mut self) -> Result<Cow<'a, str>, DecodeError> {
         let len = self.u32()? as usize;
         Ok(String::from_utf8_lossy(self.bytes(len)?))
@@ -126,11 +132,7 @@ impl<'a> Reader<'a> {
         let context = self.context()?;
         let offset = self.u64()?;
         let len = self.u32()? as usize;
-        let dir = match self.u32()? {
-            0 => Dir::Out,
-            1 => Dir::In,
-            _ => return Err(DecodeError::Value("direction")),
-        };
+        let dir = self.dir()?;
         // So that no later sum of an offset and a length can overflow.
         if offset > u64::MAX / 2 {
             return Err(DecodeError::Value("offset"));
@@ -162,6 +164,26 @@ impl<'a> Reader<'a> {
             return Err(DecodeError::Value("name length"));
         }
         Ok(Name { context, what, bytes: self.bytes(len)? })
+    }
+
+    fn packet(&mut self) -> Result<Packet<'a>, DecodeError> {
+        let (at, session) = (self.u64()?, self.u64()?);
+        let (netns, interface, dir, length) = (self.u32()?, self.u32()?, self.dir()?, self.u32()?);
+        let len = self.u32()? as usize;
+        self.u32()?;
+        if len > PACKET_BYTES_MAX || len > length as usize {
+            return Err(DecodeError::Value("packet length"));
+        }
+        Ok(Packet { at, session, netns, interface, dir, length, bytes: self.bytes(len)? })
+    }
+
+    #[inline]
+    fn dir(&mut self) -> Result<Dir, DecodeError> {
+        match self.u32()? {
+            0 => Ok(Dir::Out),
+            1 => Ok(Dir::In),
+            _ => Err(DecodeError::Value("direction")),
+        }
     }
 
     fn secret(&mut self) -> Result<Secret<'a>, DecodeError> {
@@ -231,7 +253,8 @@ impl<'a> Reader<'a> {
             lost_calls: self.u64()?,
             socket_conflicts: self.u64()?,
             // Streams of the first version of the format may end before.
-            lost_secrets: if self.rest.is_empty() { 0 } else { self.u64()? },
+            lost_secrets: self.late_u64()?,
+            lost_packets: self.late_u64()?,
         })
     }
 }

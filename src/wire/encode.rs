@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use crate::event::{
-    CloseReason, Conn, Context, Counters, Event, How, NameKind, Role, SECRET_BYTES_MAX, Secret, Task,
+    CloseReason, Conn, Context, Counters, Data, Event, How, NameKind, PACKET_BYTES_MAX, Packet, Role,
+    SECRET_BYTES_MAX, Secret, Task,
 };
 
 use super::{
     HEADER_BYTES, KIND_CLOCK, KIND_CLOSE, KIND_CONTAINER, KIND_COUNTERS, KIND_DATA, KIND_EXIT, KIND_LIBRARY,
-    KIND_NAME, KIND_SECRET, KIND_START, KIND_TOTALS,
+    KIND_NAME, KIND_PACKET, KIND_SECRET, KIND_START, KIND_TOTALS,
 };
 
 /// Appends the record that says `event`. Names longer than fits a record are cut; a payload longer than
@@ -18,11 +19,7 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; HEADER_BYTES]);
     let kind = match event {
         Event::Data(data) => {
-            put_context(out, &data.context);
-            put_u64(out, data.offset);
-            put_u32(out, data.bytes.len() as u32);
-            put_u32(out, data.dir.index() as u32);
-            out.extend_from_slice(data.bytes);
+            put_data(out, data);
             KIND_DATA
         }
         Event::Close(close) => {
@@ -73,6 +70,10 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             put_counters(out, counters);
             KIND_COUNTERS
         }
+        Event::Packet(packet) => {
+            put_packet(out, packet);
+            KIND_PACKET
+        }
         Event::Totals(totals) => {
             put_context(out, &totals.context);
             totals.totals.iter().for_each(|&n| put_u64(out, n));
@@ -112,6 +113,23 @@ fn put_context(out: &mut Vec<u8>, context: &Context) {
     put_u32(out, context.session.library);
     put_task(out, &context.task);
     put_conn(out, &context.conn);
+}
+
+fn put_data(out: &mut Vec<u8>, data: &Data<'_>) {
+    put_context(out, &data.context);
+    put_u64(out, data.offset);
+    put_u32(out, data.bytes.len() as u32);
+    put_u32(out, data.dir.index() as u32);
+    out.extend_from_slice(data.bytes);
+}
+
+fn put_packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
+    let Packet { at, session, netns, interface, dir, length, bytes } = *packet;
+    let bytes = &bytes[..bytes.len().min(PACKET_BYTES_MAX)];
+    [at, session].iter().for_each(|&n| put_u64(out, n));
+    let words = [netns, interface, dir.index() as u32, length, bytes.len() as u32, 0];
+    words.iter().for_each(|&n| put_u32(out, n));
+    out.extend_from_slice(bytes);
 }
 
 fn put_secret(out: &mut Vec<u8>, secret: &Secret<'_>) {
@@ -179,6 +197,7 @@ fn put_counters(out: &mut Vec<u8>, c: &Counters) {
         c.lost_calls,
         c.socket_conflicts,
         c.lost_secrets,
+        c.lost_packets,
     ];
     all.iter().for_each(|&n| put_u64(out, n));
 }

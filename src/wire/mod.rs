@@ -10,6 +10,8 @@ mod encode;
 
 use std::fmt;
 
+use crate::event::PACKET_BYTES_MAX;
+
 pub use decode::{Glance, decode, decode_counters, decode_session, glance};
 pub use encode::encode;
 
@@ -19,8 +21,11 @@ pub const HEADER_BYTES: usize = 8;
 pub const CONTEXT_BYTES: usize = 128;
 /// Bytes of a data record before its payload.
 pub const DATA_HEADER_BYTES: usize = CONTEXT_BYTES + 16;
-/// Largest record: one chunk of plaintext (`CHUNK_BYTES` of `bpf/abi.h`), or a record of names.
-pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a record of a packet before those of the packet.
+const PACKET_HEADER_BYTES: usize = HEADER_BYTES + 40;
+/// Largest record: that of the largest packet. Those of plaintext (`CHUNK_BYTES` of `bpf/abi.h`) and of names
+/// have less than 64 KiB.
+pub const RECORD_BYTES_MAX: usize = PACKET_HEADER_BYTES + PACKET_BYTES_MAX;
 
 /// Where the task begins in a record about a session, and in one about the end of a process.
 pub(crate) const TASK_IN_CONTEXT: usize = HEADER_BYTES + 24;
@@ -44,6 +49,7 @@ const KIND_LIBRARY: u16 = 18;
 const KIND_CONTAINER: u16 = 19;
 const KIND_COUNTERS: u16 = 20;
 const KIND_TOTALS: u16 = 21;
+const KIND_PACKET: u16 = 22;
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,8 +120,8 @@ mod tests {
     use super::*;
     use crate::event::{
         Clock, Close, CloseReason, Comm, Conn, Container, Context, Counters, Data, Dir, Event, Exit, How,
-        Library, MountNs, NAME_BYTES_MAX, Name, NameKind, RANDOM_BYTES, Role, SECRET_BYTES_MAX, Secret,
-        SecretKind, Session, Start, Task, Totals, Tuple,
+        Library, MountNs, NAME_BYTES_MAX, Name, NameKind, Packet, RANDOM_BYTES, Role, SECRET_BYTES_MAX,
+        Secret, SecretKind, Session, Start, Task, Totals, Tuple,
     };
 
     fn context(tuple: Option<Tuple>) -> Context {
@@ -163,6 +169,15 @@ mod tests {
             Event::Name(Name { context: v6, what: NameKind::Alpn, bytes: &[b'\xff'; NAME_BYTES_MAX] }),
             Event::Secret(secret(v4, SecretKind::Master, &[7; 48])),
             Event::Secret(secret(v6, SecretKind::Exporter, &[8; SECRET_BYTES_MAX])),
+            Event::Packet(Packet {
+                at: 1,
+                session: 2,
+                netns: 3,
+                interface: 4,
+                dir: Dir::In,
+                length: 5,
+                bytes: b"abc",
+            }),
             Event::Totals(Totals { context: v4, totals: [u64::MAX, 0] }),
             Event::Exit(Exit { at: 1, task: v4.task }),
             Event::Counters(counters),
@@ -196,8 +211,8 @@ mod tests {
             encode(&event, &mut record);
             for len in 0..record.len() {
                 assert_eq!(decode(&record[..len]), Err(DecodeError::Length), "{event:?}");
-                // Older streams have one counter less.
-                if matches!(event, Event::Counters(_)) && len == record.len() - 8 {
+                // Older streams have one or two counters less.
+                if matches!(event, Event::Counters(_)) && [8, 16].contains(&(record.len() - len)) {
                     continue;
                 }
                 let mut shortened = record[..len].to_vec();
@@ -260,8 +275,8 @@ mod tests {
         let counters = Counters { moved_bytes: 1, lost_secrets: 2, ..Counters::default() };
         let mut record = Vec::new();
         encode(&Event::Counters(counters), &mut record);
-        record.truncate(record.len() - 8);
-        record[0] -= 8;
+        record.truncate(record.len() - 16);
+        record[0] -= 16;
         assert_eq!(decode(&record), Ok(Event::Counters(Counters { lost_secrets: 0, ..counters })));
     }
 

@@ -50,3 +50,4 @@ mod protocols;
 mod secrets;
 mod shapes;
 mod ways;
+mod wire;

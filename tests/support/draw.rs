@@ -26,6 +26,7 @@ pub const COUNTERS: Counters = Counters {
     lost_calls: 4,
     socket_conflicts: 5,
     lost_secrets: 6,
+    lost_packets: 7,
 };
 
 /// A flow and its state.

@@ -7,6 +7,7 @@ mod kernel;
 mod layout;
 mod load;
 mod options;
+mod packets;
 mod skel;
 
 use std::borrow::Cow;
@@ -30,10 +31,13 @@ use crate::wire;
 use crate::wire::{Glance, Records};
 
 pub use kernel::Features;
+pub use packets::Wires;
+
 pub use options::{Attach, Filter, Options, Transport, Witness};
 
 use buffer::Buffer;
 use load::Plan;
+use packets::Packets;
 use skel::TlsdumpSkel;
 
 /// How long one call of [`Source::fill`] waits while little comes: how late a record can be.
@@ -57,6 +61,8 @@ pub struct Live<'obj> {
     plan: Plan,
     proc: PathBuf,
     stop: Arc<AtomicBool>,
+    /// Where real packets are wanted.
+    packets: Option<Packets>,
     /// Where records are written, until that is watched.
     record_writers: Option<Arc<[RecordWriter]>>,
     known: HashSet<MountNs>,
@@ -104,6 +110,7 @@ impl<'obj> Live<'obj> {
             plan,
             proc: options.proc.clone(),
             stop: Arc::clone(&options.stop),
+            packets: options.wires.as_ref().map(Packets::open).transpose()?,
             record_writers: Some(Arc::clone(&options.record_writers)),
             known: HashSet::new(),
             preamble: Vec::new(),
@@ -235,6 +242,7 @@ impl<'obj> Live<'obj> {
                 Some(Glance::Exit(_, false)) | None => {}
             }
             batch.extend_from_slice(record);
+            self.packets.iter_mut().for_each(|packets| packets.learn(record));
         }
         Ok(())
     }
@@ -279,6 +287,7 @@ impl<'obj> Live<'obj> {
         Ok(())
     }
 
+    /// What the kernel side counted.
     fn read_counters(&self) -> anyhow::Result<Counters> {
         let key = 0u32.to_le_bytes();
         let per_cpu = self.skel.maps.counters.lookup_percpu(&key, MapFlags::ANY)?;
@@ -290,7 +299,8 @@ impl<'obj> Live<'obj> {
     }
 
     fn tell_clock(&mut self, batch: &mut Vec<u8>) -> anyhow::Result<()> {
-        let counters = self.read_counters()?;
+        let mut counters = self.read_counters()?;
+        counters.lost_packets = self.packets.as_mut().map_or(0, Packets::lost);
         wire::encode(&Event::Clock(sys::clock()), batch);
         wire::encode(&Event::Counters(counters), batch);
         self.clock_due = Some(Instant::now() + CLOCK_INTERVAL);
@@ -304,6 +314,11 @@ impl<'obj> Live<'obj> {
         // The libraries first: calls that had begun are seen to their end, and their sockets with them.
         self.detach_libraries(batch)?;
         self.links.clear();
+        if self.packets.is_some() {
+            // What is on its way over the network.
+            self.read(WAIT, batch)?;
+            self.read(WAIT, batch)?;
+        }
         while self.read(Duration::ZERO, batch)? {}
         if self.read_counters()?.lost_bytes > 0 {
             self.tell_totals(|_| true, batch)?;
@@ -336,7 +351,9 @@ impl<'obj> Live<'obj> {
         let mut records = Vec::new();
         self.buffer.read(wait, &mut records)?;
         self.pass_on(&records, batch)?;
-        Ok(!records.is_empty())
+        // After the records that tell whose they are.
+        let packets = self.packets.as_mut().is_some_and(|packets| packets.read(batch));
+        Ok(packets || !records.is_empty())
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicBool;
 use crate::event::{Comm, Container, MountNs};
 use crate::probe::{Found, RecordWriter};
 
+use super::Wires;
+
 /// What the kernel lets through: kinds of conditions AND, values of one kind OR. An empty list sets no
 /// condition, so the caller sees to it that not all are.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +72,8 @@ pub struct Options {
     pub helpers: Vec<Found>,
     /// Tell the secrets of sessions too.
     pub secrets: bool,
+    /// Give the real packets of sessions too, as seen there.
+    pub wires: Option<Wires>,
     /// Where records of libraries are written.
     pub record_writers: Arc<[RecordWriter]>,
     /// Look from the start for records that programs send by themselves, and not only once plaintext was seen
