@@ -121,7 +121,7 @@ impl Traffic {
             at: self.at(session),
             session: Session { id: id + 1, number: self.round as u32, library: 0 },
             task,
-            conn: Conn { tuple: Some(tuple), how: How::Nested, role: Role::Client },
+            conn: Conn { tuple: Some(tuple), how: How::Nested, role: Role::Client, place: 0 },
         }
     }
 }

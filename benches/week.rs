@@ -191,6 +191,6 @@ fn context(flow: u64, at: u64) -> Context {
         at,
         session: Session { id: flow + 1, number: 0, library: 0 },
         task: Task { pid, tid: pid, uid: 0, mntns, start_ns: at, comm },
-        conn: Conn { tuple, how, role: Role::Client },
+        conn: Conn { tuple, how, role: Role::Client, place: 0 },
     }
 }

@@ -40,6 +40,7 @@ enum session_role {
 enum name_kind {
 	NAME_SERVER = 1, /* the host that the client asked for (SNI, RFC 6066) */
 	NAME_PROTOCOL = 2, /* the protocol that was agreed on (ALPN, RFC 7301) */
+	NAME_SOCKET = 3, /* what the session is on instead of TCP: struct socket_name */
 };
 
 enum secret_kind { /* by the label of the secret in RFC 8446, section 7.1 */
@@ -80,7 +81,7 @@ struct conn_info {
 	__u8 family; /* 0 unknown, 4, 6 */
 	__u8 how; /* enum address_source */
 	__u8 role; /* enum session_role */
-	__u8 reserved[1];
+	__u8 place; /* counts how often what was known of the session's socket came to be wrong */
 	__u16 local_port;
 	__u16 remote_port;
 	__u32 netns; /* inode number */
@@ -131,6 +132,21 @@ struct secret_record {
 	__u8 secret[SECRET_BYTES_MAX]; /* and zeros */
 };
 
+/* What a socket is called that is not TCP's. It ends where its family's name does. */
+#define SOCKET_NAME_BYTES 4 /* before that name */
+#define SUN_PATH_BYTES 108 /* linux/un.h */
+
+struct socket_name {
+	__u16 family; /* AF_UNIX, …: linux/socket.h */
+	__u16 protocol;
+	union {
+		__u8 path[SUN_PATH_BYTES]; /* AF_UNIX; begins with 0 in the abstract namespace */
+		struct {
+			__u32 cid, port; /* AF_VSOCK: the remote end's */
+		} vsock;
+	};
+};
+
 struct exit_record {
 	struct record_header header;
 	__u64 at_ns;
@@ -146,6 +162,7 @@ struct config {
 	__u32 use_ring; /* the map events is a ring buffer, else a perf buffer */
 	__u32 own_pid; /* never traced; its exiting threads teach namespace ids */
 	__u32 wakeup_bytes; /* waiting in the ring buffer before user space is woken */
+	__u32 recv_arguments; /* so many has tcp_recvmsg() */
 };
 
 /* Counted where it happens, per CPU; cumulative. */
@@ -170,7 +187,7 @@ struct session_key {
 struct session {
 	struct context context; /* of the next record; number counts those that reached the buffer */
 	__u64 totals[2];
-	__u64 sock; /* address of the struct sock that conn was read from */
+	__u64 sock; /* address of the struct sock that it is on */
 	__u64 other_sock; /* of another that was used inside a call, and not sock since */
 	__s32 fd; /* given by SSL_set_fd, -1 where it was not */
 	__u32 ended; /* bit set of enum close_reason: told already */

@@ -31,13 +31,13 @@ struct call {
 	u64 buf; /* 0: none that the program knows */
 	u64 out; /* where the function stores the number of bytes, or what else the return needs */
 	u64 at_ns;
+	u64 receives; /* the struct sock from which the thread is just receiving, where that is needed */
 	u32 dir;
 	u32 sockets; /* bit set: which have been seen inside */
 };
 
 #define SOCKET_OWN 1 /* the session's */
 #define SOCKET_OTHER 2
-#define SOCKET_BOUND 4 /* the session's, of which that was not known before this call */
 
 struct calls {
 	struct call frames[CALL_DEPTH];

@@ -17,8 +17,7 @@ int BPF_UPROBE(set_fd, void *ssl, int fd)
 	s = session_get(ctx, &key);
 	if (!s)
 		return 0;
-	s->fd = fd;
-	session_bind_fd(s);
+	session_set_fd(ctx, s, key.ssl, fd);
 	return 0;
 }
 
@@ -35,8 +34,23 @@ int BPF_UPROBE(set_pointer, void *ssl, u64 pointer)
 	s = session_get(ctx, &key);
 	if (!s)
 		return 0;
-	s->fd = pointer <= FD_MAX && sock_of_fd(pointer) ? pointer : -1;
-	session_bind_fd(s);
+	session_set_fd(ctx, s, key.ssl, pointer <= FD_MAX && sock_of_fd(pointer) ? pointer : -1);
+	return 0;
+}
+
+/* f(ssl): SSL_clear. The object is to serve another connection: its BIOs, which it keeps, may be of one. Only
+ * a descriptor goes on to tell which. */
+SEC("uprobe")
+int BPF_UPROBE(clear_session, void *ssl)
+{
+	struct session_key key = session_key((u64)ssl);
+	struct session *s;
+
+	if (!task_wanted((void *)bpf_get_current_task()))
+		return 0;
+	s = session_find(&key);
+	if (s && s->fd < 0)
+		session_unbind(s);
 	return 0;
 }
 

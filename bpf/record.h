@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* The socket of a session whose library never sees one: it writes TLS records to memory, and the program
- * sends them (node, Python's asyncio). Each record is unique, so where the very beginning of one leaves by
- * a socket, that is the session's. So it also shows whether a socket seen inside a call is the session's. */
+/* TLS records, as they pass the program's memory. Where the library sees no socket, because it writes records
+ * to memory and the program sends them (node, Python's asyncio), they tell it: each is unique, so where the
+ * very beginning of one leaves by a socket, that is the session's. */
 #ifndef TLSDUMP_RECORD_H
 #define TLSDUMP_RECORD_H
 
 #define RECORD_HEADER_BYTES 5 /* type, version, length: RFC 8446, section 5.1 */
+#define RECORD_CHANGE_CIPHER_SPEC 20
 #define RECORD_HANDSHAKE 22
 #define RECORD_APPLICATION_DATA 23
+#define RECORD_HEARTBEAT 24 /* the highest type: RFC 6520 */
+#define RECORD_LENGTH_MAX (16384 + 2048) /* RFC 5246, section 6.2.3; less in TLS 1.3 */
 #define RECORD_BYTES_MIN 21 /* header and authentication tag: what is shorter is not unique */
 #define BEGINNING_BYTES 32 /* of a record, its header included */
 #define AWAITED_MAX 8192
@@ -23,7 +26,7 @@ struct awaited {
 	u64 session;
 };
 
-/* Records that were written to memory and not yet seen leaving. LRU: some never are. */
+/* Records that were written to memory and not yet seen leaving by TCP. LRU: some never are. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, AWAITED_MAX);
@@ -31,13 +34,33 @@ struct {
 	__type(value, struct awaited);
 } awaited SEC(".maps");
 
-/* Processes that have such: asked at each system call that sends, on the whole machine. */
+/* Processes that have such: asked at each use of a socket on the machine. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, PROCESSES_MAX);
 	__type(key, u32);
 	__type(value, u8);
 } awaiting SEC(".maps");
+
+static __always_inline bool is_awaiting(void)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+	return bpf_map_lookup_elem(&awaiting, &pid);
+}
+
+/* Whether the `len` bytes at `data` begin with the header of a record of whatever type. */
+static __always_inline bool record_begins(u64 data, u64 len)
+{
+	u8 header[RECORD_HEADER_BYTES];
+	u32 length;
+
+	if (len < sizeof(header) || bpf_probe_read_user(header, sizeof(header), (void *)data))
+		return false;
+	length = header[3] << 8 | header[4];
+	return header[0] >= RECORD_CHANGE_CIPHER_SPEC && header[0] <= RECORD_HEARTBEAT && header[1] == 3 &&
+	       header[2] <= 4 && length && length <= RECORD_LENGTH_MAX;
+}
 
 /* Reads the beginning of the record at `data`, of which `len` bytes are there. False: it is none. */
 static __always_inline bool record_read(struct record_key *key, const void *data, u64 len)
@@ -81,94 +104,56 @@ int BPF_UPROBE(record_written, void *bio, const void *data, int len)
 		return 0;
 	awaits.ssl = call->ssl;
 	awaits.session = s->context.session;
-	bpf_map_update_elem(&awaited, &key, &awaits, BPF_ANY);
+	/* What is awaited already is another session's, whose record a callback passes on. */
+	bpf_map_update_elem(&awaited, &key, &awaits, BPF_NOEXIST);
 	bpf_map_update_elem(&awaiting, &key.pid, &one, BPF_NOEXIST);
 	return 0;
 }
 
-/* `len` bytes at `data` are being sent over a descriptor. */
-static __always_inline int record_leaves(s32 fd, const void *data, u64 len)
+/* A record, if it is one, leaves by `sk`. Gives the session whose it is, or 0. */
+static __noinline u64 record_leaves(void *ctx, struct sock *sk, const struct vector *piece)
 {
 	struct record_key key = {};
 	struct session_key of;
 	struct awaited *awaits;
 	struct session *s;
-	struct sock *sk;
+	u64 session;
 
-	if (!record_read(&key, data, len))
+	if (!record_read(&key, (void *)piece->base, piece->len))
 		return 0;
 	awaits = bpf_map_lookup_elem(&awaited, &key);
 	if (!awaits)
 		return 0;
 	of = session_key(awaits->ssl);
+	session = awaits->session;
 	s = bpf_map_lookup_elem(&sessions, &of);
-	sk = sock_of_fd(fd);
-	if (s && sk && s->context.session == awaits->session) {
-		if (s->sock == (u64)sk && s->context.conn.how == HOW_NESTED)
-			s->record_seen = 1;
-		else if (session_bind(s, sk, HOW_RECORD))
-			s->record_seen = 1;
+	/* A callback of one session may have passed on another's: the library's calls aren't all seen. */
+	if (!s || s->context.session != session || is_others(s, sk)) {
+		bpf_map_delete_elem(&awaited, &key);
+		return 0;
 	}
-	bpf_map_delete_elem(&awaited, &key);
+	if (s->sock == (u64)sk && has_ports(&s->context.conn, sk))
+		s->record_seen = 1;
+	else if (session_bind(ctx, s, awaits->ssl, sk, HOW_RECORD))
+		s->record_seen = s->context.conn.family != 0;
+	/* By another socket it may only go to whoever sends it by TCP. */
+	if (s->context.conn.family)
+		bpf_map_delete_elem(&awaited, &key);
+	return session;
+}
+
+/* The same of all that begins with one. */
+static __always_inline u64 records_leave(void *ctx, struct sock *sk, const struct moving *m)
+{
+	struct vector piece;
+
+	for (u32 i = 0; i < VECTORS_MAX && moving_piece(m, i, &piece); i++) {
+		u64 session = record_leaves(ctx, sk, &piece);
+
+		if (session)
+			return session;
+	}
 	return 0;
-}
-
-/* The numbers of system calls, asm/unistd_64.h and asm-generic/unistd.h. Those that send several messages
- * have the first at the same place. */
-#if defined(__TARGET_ARCH_x86)
-#define NR_WRITE 1
-#define NR_WRITEV 20
-#define NR_SENDTO 44
-#define NR_SENDMSG 46
-#define NR_SENDMMSG 307
-#else
-#define NR_WRITE 64
-#define NR_WRITEV 66
-#define NR_SENDTO 206
-#define NR_SENDMSG 211
-#define NR_SENDMMSG 269
-#endif
-
-struct vector {
-	u64 base, len;
-};
-
-struct message {
-	u64 name, name_len, vectors;
-};
-
-static __always_inline int vector_leaves(s32 fd, const void *vectors)
-{
-	struct vector first;
-
-	if (bpf_probe_read_user(&first, sizeof(first), vectors))
-		return 0;
-	return record_leaves(fd, (void *)first.base, first.len);
-}
-
-SEC("raw_tp/sys_enter")
-int record_sent(struct bpf_raw_tracepoint_args *ctx)
-{
-	struct pt_regs *regs = (void *)ctx->args[0];
-	u32 pid = bpf_get_current_pid_tgid() >> 32;
-	u64 nr = ctx->args[1];
-	struct message message;
-	const void *at;
-	s32 fd;
-
-	if (nr != NR_WRITE && nr != NR_WRITEV && nr != NR_SENDTO && nr != NR_SENDMSG && nr != NR_SENDMMSG)
-		return 0;
-	if (!bpf_map_lookup_elem(&awaiting, &pid))
-		return 0;
-	fd = PT_REGS_PARM1_CORE_SYSCALL(regs);
-	at = (void *)PT_REGS_PARM2_CORE_SYSCALL(regs);
-	if (nr == NR_WRITE || nr == NR_SENDTO)
-		return record_leaves(fd, at, PT_REGS_PARM3_CORE_SYSCALL(regs));
-	if (nr == NR_WRITEV)
-		return vector_leaves(fd, at);
-	if (bpf_probe_read_user(&message, sizeof(message), at))
-		return 0;
-	return vector_leaves(fd, (void *)message.vectors);
 }
 
 #endif

@@ -27,7 +27,7 @@ static __always_inline bool tls_account(void *ctx, const struct call *call, u64 
 	if (!s)
 		return false;
 	if (s->context.conn.family == 0 && s->fd >= 0)
-		session_bind_fd(s);
+		session_bind_fd(ctx, s, call->ssl);
 	s->ended = 0; /* alive, whatever was said of it: another reference is held */
 	t->ctx = ctx;
 	t->session = s;

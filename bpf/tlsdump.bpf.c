@@ -14,6 +14,9 @@
 #include "call.h"
 #include "goroutine.h"
 #include "sock.h"
+#include "socket_name.h"
+#include "bind.h"
+#include "syscall.h"
 #include "transfer.h"
 #include "tls.h"
 #include "life.h"
@@ -21,6 +24,8 @@
 #include "packet.h"
 #include "secret.h"
 #include "record.h"
+#include "witness.h"
+#include "uring.h"
 #include "nss.h"
 #include "go.h"
 #include "proc.h"
@@ -31,5 +36,6 @@ const struct close_record close_record_type = {};
 const struct exit_record exit_record_type = {};
 const struct name_record name_record_type = {};
 const struct secret_record secret_record_type = {};
+const struct socket_name socket_name_type = {};
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

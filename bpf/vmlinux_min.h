@@ -62,6 +62,8 @@ struct user_pt_regs {
 };
 struct pt_regs {
 	struct user_pt_regs user_regs;
+	u64 orig_x0;
+	s32 syscallno;
 };
 #endif
 
@@ -154,6 +156,70 @@ struct sock {
 struct socket {
 	struct file *file;
 	struct sock *sk;
+};
+struct tcp_ulp_ops {
+	char name[16];
+};
+struct inet_connection_sock {
+	const struct tcp_ulp_ops *icsk_ulp_ops; /* since 4.13 */
+};
+
+struct sockaddr_un {
+	char sun_path[108];
+};
+struct unix_address {
+	int len; /* of name[0], its family included */
+	struct sockaddr_un name[0];
+};
+struct unix_sock {
+	struct unix_address *addr;
+	struct unix_sock *peer;
+};
+struct sockaddr_vm {
+	unsigned int svm_port;
+	unsigned int svm_cid;
+};
+struct vsock_sock {
+	struct sockaddr_vm remote_addr;
+};
+
+struct io_cqe {
+	s32 fd;
+};
+struct io_rsrc_node { /* since 6.13 as it is here */
+	unsigned long file_ptr; /* the lower bits are flags */
+};
+struct io_rsrc_data {
+	unsigned int nr;
+	struct io_rsrc_node **nodes;
+};
+struct io_fixed_file { /* until 6.12 */
+	unsigned long file_ptr;
+};
+struct io_file_table {
+	struct io_rsrc_data data;
+};
+struct io_file_table___files { /* until 6.12 */
+	struct io_fixed_file *files;
+};
+struct io_ring_ctx {
+	struct io_file_table file_table;
+};
+struct io_kiocb {
+	struct file *file;
+	u8 opcode;
+	u64 flags;
+	struct io_cqe cqe; /* since 5.19 */
+	struct io_ring_ctx *ctx;
+};
+/* Both begin where io_kiocb does. */
+struct io_sr_msg {
+	void *buf;
+	int len;
+};
+struct io_rw {
+	u64 addr;
+	u32 len;
 };
 
 #pragma clang attribute pop

@@ -86,6 +86,9 @@ pub struct Conn {
     pub how: How,
     /// The side that the traced process is on.
     pub role: Role,
+    /// Another number than before: the session is no longer on the connection that was known, whether or not
+    /// another is known yet.
+    pub place: u8,
 }
 
 /// A process's command name, at most 15 bytes and a NUL as in the kernel's `task_struct::comm`.
@@ -205,10 +208,45 @@ pub enum NameKind {
     ServerName,
     /// The application protocol that was agreed on (ALPN, RFC 7301).
     Alpn,
+    /// What the session is on where that isn't TCP: see [`socket_text`].
+    Socket,
 }
 
 /// Most bytes of a [`Name`]: what ALPN can carry, and more than a host name can have.
 pub const NAME_BYTES_MAX: usize = 255;
+
+/// The text for the bytes of a [`NameKind::Socket`]: address family and protocol (2 × u16, little endian, as
+/// `linux/socket.h` and `linux/in.h` number them), and the family's name of the socket.
+///
+/// `unix:/run/x.sock`, or `unix:@x` in the abstract namespace; `vsock:2:1024`, which is context id and port
+/// of the remote end; `udp`; `family:16`. A pair of UNIX sockets has no name, and is `unix`.
+#[must_use]
+pub fn socket_text(bytes: &[u8]) -> String {
+    let Some(([f0, f1, p0, p1], name)) = bytes.split_first_chunk() else { return "unknown".to_owned() };
+    let (family, protocol) = (u16::from_le_bytes([*f0, *f1]), u16::from_le_bytes([*p0, *p1]));
+    match (family, name) {
+        (AF_UNIX, []) => "unix".to_owned(),
+        (AF_UNIX, [0, name @ ..]) => format!("unix:@{}", String::from_utf8_lossy(name)),
+        (AF_UNIX, path) => {
+            // The kernel keeps it with a NUL at its end.
+            let path = path.split(|&byte| byte == 0).next().unwrap_or_default();
+            format!("unix:{}", String::from_utf8_lossy(path))
+        }
+        (AF_VSOCK, &[c0, c1, c2, c3, p0, p1, p2, p3]) => {
+            let (cid, port) = (u32::from_le_bytes([c0, c1, c2, c3]), u32::from_le_bytes([p0, p1, p2, p3]));
+            format!("vsock:{cid}:{port}")
+        }
+        (AF_INET | AF_INET6, _) if protocol == IPPROTO_UDP => "udp".to_owned(),
+        (AF_INET | AF_INET6, _) => format!("protocol:{protocol}"),
+        _ => format!("family:{family}"),
+    }
+}
+
+const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const AF_VSOCK: u16 = 40;
+const IPPROTO_UDP: u16 = 17;
 
 /// A name that the session goes by, as the program told or asked its library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -425,4 +463,29 @@ pub enum Event<'a> {
     Exit(Exit),
     /// Counts of the kernel side.
     Counters(Counters),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::socket_text;
+
+    #[test]
+    fn a_socket_is_called_by_its_family_and_name() {
+        for (bytes, text) in [
+            (&b"\x01\0\0\0/run/x.sock\0"[..], "unix:/run/x.sock"),
+            (b"\x01\0\0\0no NUL", "unix:no NUL"),
+            (b"\x01\0\0\0\0abstract\0x", "unix:@abstract\0x"),
+            (b"\x01\0\0\0\xff", "unix:\u{fffd}"),
+            (b"\x01\0\0\0", "unix"),
+            (b"\x28\0\0\0\x02\0\0\0\x00\x04\0\0", "vsock:2:1024"),
+            (b"\x28\0\0\0\x02", "family:40"),
+            (b"\x02\0\x11\0", "udp"),
+            (b"\x0a\0\x84\0", "protocol:132"),
+            (b"\x10\0\0\0", "family:16"),
+            (b"\x01", "unknown"),
+            (b"", "unknown"),
+        ] {
+            assert_eq!(socket_text(bytes), text);
+        }
+    }
 }

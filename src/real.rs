@@ -73,7 +73,7 @@ pub struct Real {
 impl Real {
     /// Takes note of whose a session is, and over which connection.
     pub fn learn(&mut self, context: &Context) {
-        let Conn { tuple: Some(tuple), how, role } = context.conn else { return };
+        let Conn { tuple: Some(tuple), how, role, .. } = context.conn else { return };
         match self.sessions.get_mut(&context.session.id) {
             Some(session) => session.flow.task = context.task,
             None => {
@@ -261,7 +261,7 @@ mod tests {
             at: 1,
             session: SessionId { id: session, number: 0, library: 1 },
             task: Task::default(),
-            conn: Conn { tuple: Some(tuple), how: How::Nested, role: Role::Client },
+            conn: Conn { tuple: Some(tuple), how: How::Nested, role: Role::Client, ..Conn::default() },
         }
     }
 

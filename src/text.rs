@@ -104,7 +104,12 @@ fn who<S>(lines: &mut String, segment: &Segment<'_, S>, names: &Names) {
     };
     let _ = write!(lines, "{namespace} {from} > {to}");
     if flow.how == How::Unknown {
-        lines.push_str(" (addresses unknown)");
+        lines.push_str(" (addresses unknown");
+        if let Some(socket) = flow.socket() {
+            lines.push_str(", socket=");
+            safe::push_value(lines, &socket, NAME_MAX);
+        }
+        lines.push(')');
     }
 }
 
@@ -280,6 +285,12 @@ mod tests {
             dump(&flow, Dir::Out, What::Open, &names)?,
             "curl[1234] \"web 1\u{fffd}\" mnt:[4026532573] 127.0.0.1:50000 > 127.0.0.1:8443 \
              (addresses unknown) open\n"
+        );
+        flow.names.socket = Some(b"\x01\0\0\0/run/a b\0".as_slice().into());
+        assert_eq!(
+            dump(&flow, Dir::Out, What::Open, &Names::default())?,
+            "curl[1234] mnt:[4026532573] 127.0.0.1:50000 > 127.0.0.1:8443 \
+             (addresses unknown, socket=\"unix:/run/a b\") open\n"
         );
         Ok(())
     }

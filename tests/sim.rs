@@ -435,7 +435,7 @@ fn any_context() -> impl Strategy<Value = Context> {
             at,
             session: Session { id, number, library: 0 },
             task: Task { pid, ..Task::default() },
-            conn: Conn { tuple, how: if host.is_some() { How::Fd } else { How::Unknown }, role },
+            conn: Conn { tuple, how: if host.is_some() { How::Fd } else { How::Unknown }, role, place: 0 },
         }
     })
 }

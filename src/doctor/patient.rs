@@ -24,12 +24,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 type Buffer = [u8; MESSAGE_BYTES];
 
-/// As `SSL_write`: session, buffer, length; returns the number of bytes.
+/// What a TLS record of application data begins with: type and version (RFC 8446, section 5.1). Its length
+/// follows, of two bytes.
+const RECORD: [u8; 3] = [23, 3, 3];
+const HEADER_BYTES: usize = RECORD.len() + 2;
+
+/// As `SSL_write`: session, buffer, length; returns the number of bytes. What it sends looks like a record.
 #[inline(never)]
 extern "C" fn write_call(session: &TcpStream, buffer: &Buffer, length: i32) -> i32 {
     let length = usize::try_from(length).unwrap_or(0).min(buffer.len());
     let mut session = session;
-    session.write(&buffer[..length]).map_or(-1, |written| written as i32)
+    let record = [&RECORD[..], &(length as u16).to_be_bytes(), &buffer[..length]].concat();
+    session.write_all(&record).map_or(-1, |()| length as i32)
 }
 
 /// As `SSL_read`.
@@ -37,7 +43,9 @@ extern "C" fn write_call(session: &TcpStream, buffer: &Buffer, length: i32) -> i
 extern "C" fn read_call(session: &TcpStream, buffer: &mut Buffer, size: i32) -> i32 {
     let size = usize::try_from(size).unwrap_or(0).min(buffer.len());
     let mut session = session;
-    session.read(&mut buffer[..size]).map_or(-1, |read| read as i32)
+    let mut header = [0; HEADER_BYTES];
+    let read = session.read_exact(&mut header).and_then(|()| session.read(&mut buffer[..size]));
+    read.map_or(-1, |read| read as i32)
 }
 
 /// Where these two are in the file of the program, as uprobes take it.
@@ -72,7 +80,7 @@ pub(super) fn run(confined: bool) -> anyhow::Result<()> {
     let write: extern "C" fn(&TcpStream, &Buffer, i32) -> i32 = black_box(write_call);
     let read: extern "C" fn(&TcpStream, &mut Buffer, i32) -> i32 = black_box(read_call);
     ensure!(write(&client, &buffer, length) == length, "could not write to 127.0.0.1");
-    let mut echo = vec![0; message.len()];
+    let mut echo = vec![0; HEADER_BYTES + message.len()];
     peer.read_exact(&mut echo)?;
     peer.write_all(&echo)?;
     let mut answer = [0; MESSAGE_BYTES];

@@ -27,6 +27,10 @@ pub(super) fn who(flow: &Flow, names: &Names) -> String {
         How::Nested => "nested",
         How::Record => "record",
     });
+    if let Some(socket) = flow.socket() {
+        line.push_str(" socket=");
+        safe::push_value(&mut line, &socket, VALUE_MAX);
+    }
     for (key, name) in [(" sni=", &flow.names.server), (" alpn=", &flow.names.alpn)] {
         if let Some(name) = name {
             line.push_str(key);

@@ -19,6 +19,7 @@ mod pairs;
 mod record;
 mod segment;
 mod session;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +33,8 @@ pub use self::segment::{Flow, FlowNames, Segment, What};
 use self::order::Order;
 use self::pairs::Pairs;
 use self::record::{Body, Record};
-use self::session::{Out, Session, Shared};
+use self::session::Session;
+use self::shared::{Out, Shared};
 use crate::event::{Clock, Context, Event, Exit};
 
 /// Where segments go.

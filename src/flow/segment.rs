@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::event::{Dir, How, NameKind, Task};
+use crate::event::{Dir, How, NameKind, Task, socket_text};
 
 /// Names of a session, as far as they are known; at most [`crate::event::NAME_BYTES_MAX`] bytes each, and any
 /// byte may be in them.
@@ -12,6 +12,9 @@ pub struct FlowNames {
     pub server: Option<Box<[u8]>>,
     /// [`NameKind::Alpn`].
     pub alpn: Option<Box<[u8]>>,
+    /// [`NameKind::Socket`]; what it says is [`crate::event::socket_text`]. It was true as long as the
+    /// addresses are unknown.
+    pub socket: Option<Box<[u8]>>,
 }
 
 impl FlowNames {
@@ -20,6 +23,7 @@ impl FlowNames {
         let name = match what {
             NameKind::ServerName => &mut self.server,
             NameKind::Alpn => &mut self.alpn,
+            NameKind::Socket => &mut self.socket,
         };
         if name.is_none() || !is_late {
             *name = Some(bytes.into());
@@ -60,6 +64,13 @@ impl Flow {
     #[must_use]
     pub fn client(&self) -> Dir {
         if self.local_is_client { Dir::Out } else { Dir::In }
+    }
+
+    /// What the session is on, where that is known not to be TCP ([`crate::event::socket_text`]).
+    #[must_use]
+    pub fn socket(&self) -> Option<String> {
+        let socket = self.names.socket.as_deref().filter(|_| self.how == How::Unknown);
+        socket.map(socket_text)
     }
 
     /// The port of the server.

@@ -6,41 +6,14 @@
 use std::collections::VecDeque;
 
 use super::address::{self, Ends};
-use super::limits::{FlowStats, Limits};
-use super::pairs::{End, Pairs, Place};
+use super::limits::Limits;
+use super::pairs::{End, Place};
 use super::record::{Body, Held, Record, Window};
 use super::segment::{Flow, FlowNames, Segment, What};
-use crate::event::{Clock, CloseReason, Conn, Context, Dir, Exit, How, Role};
+use super::shared::{Out, Shared};
+use crate::event::{CloseReason, Conn, Context, Dir, Exit, How, NameKind, Role};
 
 const DIRS: [Dir; 2] = [Dir::Out, Dir::In];
-
-/// What all sessions of a table have in common.
-#[derive(Debug)]
-pub(super) struct Shared {
-    /// The latest reading of the clocks.
-    pub(super) clock: Clock,
-    /// Stream time: the latest monotonic time that was seen.
-    pub(super) now: u64,
-    /// Memory taken by records held back in all sessions, bytes.
-    pub(super) held_bytes: u64,
-    /// The ends of connections that are drawn.
-    pub(super) pairs: Pairs,
-    pub(super) stats: FlowStats,
-}
-
-impl Shared {
-    /// The wall-clock time at monotonic time `at`.
-    fn wall(&self, at: u64) -> u64 {
-        let Clock { mono, wall } = self.clock;
-        if at >= mono { wall.saturating_add(at - mono) } else { wall.saturating_sub(mono - at) }
-    }
-}
-
-/// Where a session's segments go.
-pub(super) struct Out<'a, S> {
-    pub(super) shared: &'a mut Shared,
-    pub(super) emit: &'a mut dyn FnMut(Segment<'_, S>),
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -270,9 +243,17 @@ impl<S: Default> Session<S> {
         if in_turn && record.body.is_numbered() {
             self.next = self.next.wrapping_add(1);
         }
+        if in_turn && record.context.conn.place != self.conn.place {
+            self.change_place(record.context, out);
+        }
         self.learn(record.context, in_turn || record.body.is_numbered());
         if self.lacks_address() {
             match record.body {
+                // It is not TCP, so no addresses will come. Records that were seen going to another process,
+                // or to a thread, may still leave by TCP.
+                Body::Name { what: NameKind::Socket, .. } if record.context.conn.how != How::Record => {
+                    self.settle(out);
+                }
                 Body::Totals(_) | Body::Name { .. } => {}
                 Body::Close { reason: CloseReason::Free, .. } => self.settle(out),
                 Body::Close { .. } | Body::Data { .. } => {
@@ -305,7 +286,7 @@ impl<S: Default> Session<S> {
     }
 
     fn learn(&mut self, context: &Context, is_latest: bool) {
-        let Conn { tuple, how, role } = context.conn;
+        let Conn { tuple, how, role, .. } = context.conn;
         // A late record may tell a connection that has been replaced since.
         if tuple.is_some() && (is_latest || self.conn.tuple.is_none()) {
             (self.conn.tuple, self.conn.how) = (tuple, how);
@@ -440,7 +421,7 @@ impl<S: Default> Session<S> {
     }
 
     fn open(&mut self, at: u64, out: &mut Out<'_, S>) {
-        let Conn { tuple, how, role } = self.conn;
+        let Conn { tuple, how, role, .. } = self.conn;
         self.phase = Phase::Drawn;
         self.finished = [false; 2];
         self.move_in(at, out.shared);
@@ -459,6 +440,23 @@ impl<S: Default> Session<S> {
         self.state = S::default();
         out.shared.stats.unaddressed += u64::from(tuple.is_none());
         self.emit(at, self.flow.client(), What::Open, out);
+    }
+
+    /// The session is on another connection than it was, which may not be known yet.
+    fn change_place(&mut self, context: &Context, out: &mut Out<'_, S>) {
+        self.conn.place = context.conn.place;
+        if context.conn.tuple.is_some() || self.conn.tuple.is_none() {
+            return;
+        }
+        if self.phase == Phase::Drawn {
+            if self.finished != [true; 2] {
+                self.emit(context.at, self.flow.client(), What::Reset, out);
+            }
+            self.phase = Phase::Fresh;
+        }
+        self.conn = Conn { tuple: None, how: How::Unknown, ..self.conn };
+        self.unaddressed = false;
+        self.place.leave(&mut out.shared.pairs);
     }
 
     /// Finds out whether the connection is drawn from its other end, else draws it from this one.

@@ -21,6 +21,8 @@ pub enum Hook {
     SetFd,
     /// `session f(…)`: returns a new session, or NULL.
     New,
+    /// `f(session)`: the session object is made ready for another connection.
+    Clear,
     /// `f(session)`: the session ends; nothing of it is read.
     Free,
     /// `f(session)`: this side will write no more.
@@ -186,6 +188,7 @@ const SSL_SYMBOLS: &[Symbol] = &[
     optional("SSL_set_rfd", Hook::SetFd),
     optional("SSL_set_wfd", Hook::SetFd),
     optional("SSL_new", Hook::New),
+    optional("SSL_clear", Hook::Clear),
     optional("SSL_free", Hook::Free),
     optional("SSL_shutdown", Hook::Shutdown),
     required("SSL_do_handshake", Hook::Flush),
@@ -256,6 +259,7 @@ const WOLFSSL_SYMBOLS: &[Symbol] = &[
     optional("wolfSSL_set_read_fd", Hook::SetFd),
     optional("wolfSSL_set_write_fd", Hook::SetFd),
     optional("wolfSSL_new", Hook::New),
+    optional("wolfSSL_clear", Hook::Clear),
     optional("wolfSSL_free", Hook::Free),
     optional("wolfSSL_shutdown", Hook::Shutdown),
     optional("wolfSSL_connect", Hook::RoleClient),

@@ -65,7 +65,8 @@ pub fn glance(record: &[u8]) -> Option<Glance> {
     match kind {
         KIND_DATA | KIND_CLOSE | KIND_NAME | KIND_SECRET => {
             let is_written = record.get(DIR_IN_DATA..)?.first_chunk() == Some(&0u32.to_le_bytes());
-            let is_unknown = record.get(CONN_IN_CONTEXT) == Some(&0);
+            // Neither addresses nor what the session is on instead.
+            let is_unknown = record.get(CONN_IN_CONTEXT..)?.starts_with(&[0, 0]);
             let stray = kind == KIND_DATA && is_written && is_unknown;
             task(TASK_IN_CONTEXT).map(|task| Glance::Session(task, stray))
         }
@@ -157,6 +158,7 @@ impl<'a> Reader<'a> {
         let what = match self.u32()? {
             1 => NameKind::ServerName,
             2 => NameKind::Alpn,
+            3 => NameKind::Socket,
             _ => return Err(DecodeError::Value("kind of name")),
         };
         let len = self.u32()? as usize;
@@ -229,7 +231,7 @@ impl<'a> Reader<'a> {
             2 => Role::Server,
             _ => return Err(DecodeError::Value("role")),
         };
-        self.u8()?;
+        let place = self.u8()?;
         let (local_port, remote_port, netns) = (self.u16()?, self.u16()?, self.u32()?);
         self.u32()?;
         let (local, remote) = (self.array::<16>()?, self.array::<16>()?);
@@ -240,7 +242,7 @@ impl<'a> Reader<'a> {
             _ => return Err(DecodeError::Value("address family")),
         };
         let tuple = tuple.map(|(local, remote)| Tuple { local, local_port, remote, remote_port, netns });
-        Ok(Conn { tuple, how, role })
+        Ok(Conn { tuple, how, role, place })
     }
 
     fn counters(&mut self) -> Result<Counters, DecodeError> {

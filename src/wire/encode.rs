@@ -31,7 +31,7 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
         }
         Event::Name(name) => {
             put_context(out, &name.context);
-            put_u32(out, if name.what == NameKind::ServerName { 1 } else { 2 });
+            put_u32(out, name_kind(name.what));
             put_u32(out, name.bytes.len() as u32);
             out.extend_from_slice(name.bytes);
             KIND_NAME
@@ -87,6 +87,14 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
 
 /// Most bytes of one name in a record: a path, a command line.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
+
+fn name_kind(what: NameKind) -> u32 {
+    match what {
+        NameKind::ServerName => 1,
+        NameKind::Alpn => 2,
+        NameKind::Socket => 3,
+    }
+}
 
 fn put_u16(out: &mut Vec<u8>, n: u16) {
     out.extend_from_slice(&n.to_le_bytes());
@@ -162,12 +170,12 @@ fn put_conn(out: &mut Vec<u8>, conn: &Conn) {
         Role::Server => 2,
     };
     let Some(tuple) = conn.tuple else {
-        out.extend_from_slice(&[0, how, role, 0]);
+        out.extend_from_slice(&[0, how, role, conn.place]);
         out.extend_from_slice(&[0; 44]);
         return;
     };
     let family = if tuple.local.is_ipv4() && tuple.remote.is_ipv4() { 4 } else { 6 };
-    out.extend_from_slice(&[family, how, role, 0]);
+    out.extend_from_slice(&[family, how, role, conn.place]);
     put_u16(out, tuple.local_port);
     put_u16(out, tuple.remote_port);
     put_u32(out, tuple.netns);

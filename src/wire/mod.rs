@@ -135,7 +135,7 @@ mod tests {
         };
         let how = if tuple.is_some() { How::Nested } else { How::Unknown };
         let session = Session { id: 1 << 60, number: 3, library: 2 };
-        Context { at: 9, session, task, conn: Conn { tuple, how, role: Role::Server } }
+        Context { at: 9, session, task, conn: Conn { tuple, how, role: Role::Server, place: 7 } }
     }
 
     fn tuple(local: &str, remote: &str) -> Option<Tuple> {
@@ -178,6 +178,7 @@ mod tests {
                 length: 5,
                 bytes: b"abc",
             }),
+            Event::Name(Name { context: context(None), what: NameKind::Socket, bytes: b"\x01\0\0\0/x\0" }),
             Event::Totals(Totals { context: v4, totals: [u64::MAX, 0] }),
             Event::Exit(Exit { at: 1, task: v4.task }),
             Event::Counters(counters),
@@ -250,7 +251,7 @@ mod tests {
         let bytes = &[b'a'; NAME_BYTES_MAX + 1];
         encode(&Event::Name(Name { context: context(None), what: NameKind::Alpn, bytes }), &mut record);
         assert_eq!(decode(&record), Err(DecodeError::Value("name length")));
-        record[CONTEXT_BYTES] = 3;
+        record[CONTEXT_BYTES] = 4;
         assert_eq!(decode(&record), Err(DecodeError::Value("kind of name")));
     }
 

@@ -181,10 +181,18 @@ fn sends_records(lab: &Lab, container: &Container, nginx: &Nginx, program: &[&st
     assert_eq!(captured.conversations.len(), 1);
 }
 
-/// TLS over a pair of UNIX sockets.
+/// TLS over UNIX sockets: a pair, or by the path or abstract name that it is told.
 const UNIX: &str = "
 import socket, ssl, sys, threading
-near, far = socket.socketpair()
+if len(sys.argv) == 2:
+    near, far = socket.socketpair()
+else:
+    name = sys.argv[2].replace('@', chr(0))
+    listener, near = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    listener.bind(name)
+    listener.listen()
+    near.connect(name)
+    far = listener.accept()[0]
 def serve():
     any = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     any.load_cert_chain(sys.argv[1])
@@ -199,22 +207,34 @@ tls.sendall(b'question')
 print(tls.recv(100).decode(), end='')
 server.join()";
 
-#[test]
-fn addresses_that_cannot_be_known_are_made_up_and_said_to_be() {
+/// What is captured of that, at both ends, is on made-up addresses and tells the socket.
+#[track_caller]
+fn on_unix_sockets(name: &[&str], socket: &str) {
     let lab = Lab::new();
     let container = Container::new(&lab);
     let tlsdump = Tlsdump::start(&lab, &[&container.option()]);
     let mut python = container.command("/usr/bin/python3");
-    let printed = run(python.arg("-c").arg(UNIX).arg(lab.certificate())).succeeds().stdout;
+    let printed = run(python.arg("-c").arg(UNIX).arg(lab.certificate()).args(name)).succeeds().stdout;
     assert_eq!(printed, "answer");
     let captured = tlsdump.stop();
-    let conversation = captured.that_wrote("question");
-    assert_eq!(conversation.read().bytes(), b"answer");
-    assert_eq!(captured.value(conversation, "tuple"), "unknown");
-    let comments = &captured.first_packet(conversation).comments;
-    assert!(comments.iter().any(|comment| comment.contains("addresses unknown")), "{comments:?}");
-    let (local, remote) = captured.ends(conversation);
-    for end in [local, remote] {
-        assert!(end.to_string().starts_with("198.1"), "{end} is not of 198.18.0.0/15");
+    assert_eq!(captured.conversations.len(), 2, "{captured}");
+    for (wrote, read) in [("question", "answer"), ("answer", "question")] {
+        let conversation = captured.that_wrote(wrote);
+        assert_eq!(conversation.read().bytes(), read.as_bytes());
+        assert_eq!(captured.value(conversation, "tuple"), "unknown");
+        assert_eq!(captured.value(conversation, "socket"), socket);
+        let comments = &captured.first_packet(conversation).comments;
+        assert!(comments.iter().any(|comment| comment.contains("addresses unknown")), "{comments:?}");
+        let (local, remote) = captured.ends(conversation);
+        for end in [local, remote] {
+            assert!(end.to_string().starts_with("198.1"), "{end} is not of 198.18.0.0/15");
+        }
     }
+}
+
+#[test]
+fn addresses_that_cannot_be_known_are_made_up_and_said_to_be() {
+    on_unix_sockets(&[], "unix");
+    on_unix_sockets(&["/tmp/tls over unix"], "unix:/tmp/tls over unix");
+    on_unix_sockets(&["@tlsdump-test"], "unix:@tlsdump-test");
 }

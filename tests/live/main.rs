@@ -34,6 +34,7 @@ mod stage;
 mod streams;
 
 mod addresses;
+mod bindings;
 mod bytes;
 mod doctor;
 mod ends;

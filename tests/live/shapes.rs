@@ -13,6 +13,9 @@ use crate::servers::wait_for_listener;
 /// Of what `tests/programs/client.c` writes.
 const CLIENT_SEED: u64 = 7;
 
+/// Bytes of a record's header, of which there is one before each piece that is sent.
+const HEADER: usize = 5;
+
 #[test]
 fn functions_of_libraries_that_are_not_at_hand() {
     let lab = Lab::new();
@@ -21,7 +24,7 @@ fn functions_of_libraries_that_are_not_at_hand() {
     let tlsdump = Tlsdump::start(&lab, &[&container.option(), &program]);
     let steps = "w70000 e50000 f3000 a500 v2000 r70000 w1";
     let moved = ["string", "short"].map(|setup| {
-        let (server, address) = plain_server(125_501, 70_000);
+        let (server, address) = plain_server(125_501 + 7 * HEADER, 70_000);
         let moved = Mover::client_by(&lab, &container, ("shapes", setup), address, steps).end().remove(0);
         server.join().unwrap();
         moved
@@ -44,16 +47,17 @@ fn functions_of_libraries_that_are_not_at_hand() {
     }
 }
 
-/// Reads so many bytes from the next client in all, and writes it the others once it got some.
+/// Reads so many bytes from the next client in all, and writes it the others before the last piece.
 fn plain_server(reads: usize, writes: usize) -> (std::thread::JoinHandle<()>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let serve = move || {
         let (mut connection, _) = listener.accept().unwrap();
-        let mut bytes = vec![0; reads - 1];
+        let last = 1 + HEADER;
+        let mut bytes = vec![0; reads - last];
         connection.read_exact(&mut bytes).unwrap();
         connection.write_all(&pattern(SERVER_SEED, 0, writes)).unwrap();
-        connection.read_exact(&mut bytes[..1]).unwrap();
+        connection.read_exact(&mut bytes[..last]).unwrap();
     };
     (std::thread::spawn(serve), address)
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Functions with the names and call shapes of libraries that Debian doesn't have, or that need a kernel with
- * TLS. What they move is not encrypted.
+ * TLS. What they send looks like records, but is not encrypted, and each is as long as it may be asked for.
  * SETUP: string, short: in which way the protocol is told.
  * Ways to write: w, v: s2n_send, s2n_sendv; e: SSL_write_ex2; f: SSL_sendfile; a:
  * gnutls_record_send_early_data. To read: r: s2n_recv. */
@@ -20,6 +20,25 @@ struct session {
 const char library_reads[] = "r";
 
 static struct session *session;
+
+/* Sends `count` parts with the header of a record of application data before them. */
+static ssize_t put(struct session *s, const struct iovec *parts, size_t count)
+{
+	static const uint8_t header[5] = { 23, 3, 3, 64, 0 };
+	struct iovec all[3] = { { (void *)header, sizeof(header) } };
+	ssize_t sent;
+
+	memcpy(all + 1, parts, count * sizeof(*parts));
+	sent = writev(s->fd, all, 1 + count);
+	return sent > (ssize_t)sizeof(header) ? sent - (ssize_t)sizeof(header) : -1;
+}
+
+static ssize_t put_one(struct session *s, const void *data, size_t length)
+{
+	struct iovec part = { (void *)data, length };
+
+	return put(s, &part, 1);
+}
 
 API struct session *s2n_connection_new(int mode)
 {
@@ -50,7 +69,7 @@ API int s2n_negotiate(struct session *s, int *blocked)
 API ssize_t s2n_sendv_with_offset(struct session *s, const struct iovec *parts, ssize_t count, ssize_t offset,
 				  int *blocked)
 {
-	return *blocked = 0, writev(s->fd, parts, count);
+	return *blocked = 0, put(s, parts, count);
 }
 
 API ssize_t s2n_sendv(struct session *s, const struct iovec *parts, ssize_t count, int *blocked)
@@ -83,7 +102,7 @@ API int wolfSSL_read(struct session *s, void *data, int size)
 
 API int wolfSSL_write(struct session *s, const void *data, int length)
 {
-	return send(s->fd, data, length, 0);
+	return put_one(s, data, length);
 }
 
 API int wolfSSL_negotiate(struct session *s)
@@ -110,7 +129,7 @@ API int SSL_read(struct session *s, void *data, int size)
 
 API int SSL_write_ex2(struct session *s, const void *data, size_t length, uint64_t flags, size_t *written)
 {
-	*written = send(s->fd, data, length, flags);
+	*written = put_one(s, data, length);
 	return *written == length;
 }
 
@@ -126,12 +145,12 @@ API ssize_t SSL_sendfile(struct session *s, int fd, off_t offset, size_t length,
 	char data[4096];
 	ssize_t got = pread(fd, data, length < sizeof(data) ? length : sizeof(data), offset);
 
-	return got > 0 ? send(s->fd, data, got, flags) : got;
+	return got > 0 ? put_one(s, data, got) : got;
 }
 
 API ssize_t gnutls_record_send(struct session *s, const void *data, size_t length)
 {
-	return send(s->fd, data, length, 0);
+	return put_one(s, data, length);
 }
 
 API ssize_t gnutls_record_recv(struct session *s, void *data, size_t size)
@@ -146,7 +165,7 @@ API int gnutls_handshake(struct session *s)
 
 API ssize_t gnutls_record_send_early_data(struct session *s, const void *data, size_t length)
 {
-	return send(s->fd, data, length, 0) == (ssize_t)length ? 0 : -1;
+	return put_one(s, data, length) == (ssize_t)length ? 0 : -1;
 }
 
 void *library_open(int fd, const char *setup)

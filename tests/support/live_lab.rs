@@ -122,7 +122,12 @@ impl Lab {
 
     /// The built `tests/programs/tlsmove.c`.
     pub(crate) fn tlsmove(&self) -> PathBuf {
-        let program = self.path("tlsmove");
+        self.by_openssl("tlsmove")
+    }
+
+    /// The built program of `tests/programs` that uses OpenSSL.
+    pub(crate) fn by_openssl(&self, name: &str) -> PathBuf {
+        let program = self.path(name);
         if !program.exists() {
             let mut compile = gcc(&program);
             if let Some(openssl) = &self.openssl {
@@ -130,7 +135,8 @@ impl Lab {
                 compile.arg("-I").arg(openssl.join("include")).arg("-L").arg(&library);
                 compile.arg(format!("-Wl,-rpath,{}", library.display()));
             }
-            run(compile.arg(source("tlsmove.c")).args(["-lssl", "-lcrypto", "-lpthread"])).succeeds();
+            run(compile.arg(source(&format!("{name}.c"))).args(["-lssl", "-lcrypto", "-lpthread"]))
+                .succeeds();
         }
         program
     }

@@ -109,7 +109,7 @@ impl Made {
             at: self.mono,
             session: Session { id: session + 1, number: (self.calls / SESSIONS) as u32, library: 0 },
             task,
-            conn: Conn { tuple: Some(tuple), how: How::Nested, role: Role::Client },
+            conn: Conn { tuple: Some(tuple), how: How::Nested, role: Role::Client, place: 0 },
         }
     }
 }

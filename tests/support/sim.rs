@@ -433,7 +433,7 @@ impl World {
             at: self.now,
             session: Session { id: entry.id, number: entry.number, library: 1 },
             task: entry.task,
-            conn: Conn { tuple, how, role: entry.role },
+            conn: Conn { tuple, how, role: entry.role, place: 0 },
         }
     }
 

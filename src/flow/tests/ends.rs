@@ -15,7 +15,7 @@ fn server(event: Event<'_>) -> Event<'_> {
     event.with(|c| {
         c.session.id = 8;
         c.task = process(200, 5);
-        c.conn = Conn { tuple: Some(swapped()), how: How::Nested, role: Role::Server };
+        c.conn = Conn { tuple: Some(swapped()), how: How::Nested, role: Role::Server, place: 0 };
     })
 }
 

@@ -30,7 +30,7 @@ fn context(number: u32) -> Context {
         at: SECOND,
         session: Session { id: 7, number, library: 3 },
         task: process(100, 5),
-        conn: Conn { tuple: tuple(2), how: How::Nested, role: Role::Client },
+        conn: Conn { tuple: tuple(2), how: How::Nested, role: Role::Client, place: 0 },
     }
 }
 
@@ -42,6 +42,9 @@ trait With: Sized {
     }
     fn to(self, host: u8) -> Self {
         self.with(|c| c.conn.tuple = tuple(host))
+    }
+    fn place(self, place: u8) -> Self {
+        self.with(|c| c.conn.place = place)
     }
     fn of(self, session: u64) -> Self {
         self.with(|c| c.session.id = session)
@@ -306,6 +309,22 @@ fn addresses() {
             "1>open 1>a 1>fin 1<fin |",
         ),
         ("not known again", &[write(0, 0, "a"), write(1, 1, "b").nowhere()], "1>open 1>a 1>b |"),
+        (
+            "given up",
+            &[write(0, 0, "a"), write(1, 1, "b").nowhere().place(1)],
+            "1>open 1>a 1>reset | 2>open 2>b",
+        ),
+        (
+            "given up, known again",
+            &[write(0, 0, "a"), write(1, 1, "b").nowhere().place(1), read(2, 0, "x").to(3).place(1)],
+            "1>open 1>a 1>reset 2>open 2>b 2<x |",
+        ),
+        (
+            "given up after both ends, nothing follows",
+            &[write(0, 0, "a"), shutdown(1, [1, 0]), free(2, [1, 0]).nowhere().place(1)],
+            "1>open 1>a 1>fin 1>reset |",
+        ),
+        ("the same again", &[write(0, 0, "a"), write(1, 1, "b").place(1)], "1>open 1>a 1>b |"),
         ("replaced", &[write(0, 0, "a"), read(1, 0, "x").to(3)], "1>open 1>a 1>reset 2>open 2<x |"),
         ("replaced, nothing follows", &[write(0, 0, "a"), free(1, [1, 0]).to(3)], "1>open 1>a 1>fin 1<fin |"),
         (

@@ -1,7 +1,7 @@
 //! Names of sessions, and which conversations get them.
 
 use super::{FlowTable, Limits, With, clock, context, free, read, write};
-use crate::event::{Event, Name, NameKind};
+use crate::event::{Conn, Event, How, Name, NameKind};
 use crate::flow::What;
 
 fn name(number: u32, what: NameKind, bytes: &[u8]) -> Event<'_> {
@@ -62,4 +62,25 @@ fn a_name_that_comes_too_late_replaces_none() {
         write(4, 8, "more"),
     ];
     assert_eq!(seen(&events), ["1  ", "1  ", "1 late new"]);
+}
+
+/// What is told of a session on a UNIX socket, and how many flows are drawn before the stream ends.
+fn on_unix(how: How) -> (Option<String>, u64) {
+    let nowhere = |event: Event<'static>| event.with(|c| c.conn = Conn { how, ..Conn::default() });
+    let socket = nowhere(name(0, NameKind::Socket, b"\x01\0\0\0/run/x.sock\0"));
+    let mut table = FlowTable::<u32>::new(Limits::default());
+    let mut text = None;
+    let mut emit = |segment: super::Segment<'_, u32>| text = segment.flow.socket();
+    [nowhere(write(1, 0, "question")), socket].iter().for_each(|event| table.push(event, &mut emit));
+    let flows = table.stats().flows;
+    table.finish(&mut emit);
+    (text, flows)
+}
+
+#[test]
+fn what_is_on_a_unix_socket_waits_for_addresses_only_if_its_records_may_go_on_from_there() {
+    let text = Some("unix:/run/x.sock".to_owned());
+    assert_eq!(on_unix(How::Nested), (text.clone(), 1));
+    assert_eq!(on_unix(How::Fd), (text.clone(), 1));
+    assert_eq!(on_unix(How::Record), (text, 0));
 }

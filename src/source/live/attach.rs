@@ -10,6 +10,7 @@ use crate::sys;
 
 use super::Witness;
 use super::go;
+use super::kernel::Uring;
 use super::load::Plan;
 use super::skel::{TlsdumpProgs, TlsdumpSkel};
 
@@ -85,6 +86,7 @@ fn at_entry<'p, 'obj>(
         Hook::New | Hook::NssImport => return None,
         Hook::NewOut => &progs.enter_new_out,
         Hook::Renew => &progs.renew_session,
+        Hook::Clear => &progs.clear_session,
         Hook::Free => &progs.free_session,
         Hook::Shutdown => &progs.shutdown_session,
         Hook::SetFd => &progs.set_fd,
@@ -140,13 +142,23 @@ pub(super) fn library(
     Ok(links)
 }
 
-/// Attaches where records are written, and what sees them being sent.
+/// Attaches where records are written, and what sees them being sent by `io_uring`. What else sends them is
+/// seen by the witness.
 pub(super) fn records(
     skel: &TlsdumpSkel<'_>,
     plan: &Plan,
     writers: &[RecordWriter],
 ) -> anyhow::Result<Vec<Link>> {
-    let mut links = vec![skel.progs.record_sent.attach_raw_tracepoint("sys_enter")?];
+    let mut links = Vec::new();
+    match plan.uring {
+        Some(Uring::Request) => {
+            links.push(skel.progs.uring_submit_req.attach_raw_tracepoint("io_uring_submit_req")?);
+        }
+        Some(Uring::Entry) => {
+            links.push(skel.progs.uring_submit_sqe.attach_raw_tracepoint("io_uring_submit_sqe")?);
+        }
+        None => {}
+    }
     for RecordWriter { file, offsets } in writers {
         let path = sys::fd_path(file);
         links.extend(functions(&skel.progs.record_written, Side::Entry, plan, &path, offsets, 0)?);
@@ -201,9 +213,10 @@ pub(super) fn witness(skel: &TlsdumpSkel<'_>, witness: Witness) -> anyhow::Resul
             p.witness_send_tp.attach_raw_tracepoint("sock_send_length")?,
             p.witness_recv_tp.attach_raw_tracepoint("sock_recv_length")?,
         ],
-        Witness::Fentry => vec![p.witness_send_fentry.attach_trace()?, p.witness_recv_fentry.attach_trace()?],
+        Witness::Fentry => vec![p.witness_send_fentry.attach_trace()?, p.witness_recv_fexit.attach_trace()?],
         Witness::Kprobe => vec![
             p.witness_send_kprobe.attach_kprobe(false, "tcp_sendmsg")?,
+            p.witness_recv_kretprobe.attach_kprobe(true, "tcp_recvmsg")?,
             p.witness_recv_kprobe.attach_kprobe(false, "tcp_recvmsg")?,
         ],
     };

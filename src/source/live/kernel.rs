@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use libbpf_rs::btf::Btf;
-use libbpf_rs::btf::types::{Enum, Func, Typedef};
+use libbpf_rs::btf::types::{Enum, Func, FuncProto, Typedef};
+use libbpf_rs::btf::{Btf, BtfType};
 
 const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -23,6 +23,19 @@ pub struct Features {
     pub socket_tracepoints: bool,
     /// `fentry` programs, 5.5.
     pub fentry: bool,
+    /// How many arguments `tcp_recvmsg()` has: six until 5.18, then five.
+    pub recv_arguments: u32,
+    /// By which raw tracepoint it shows what is submitted to `io_uring`, if by any: 6.0.
+    pub uring: Option<Uring>,
+}
+
+/// The raw tracepoint at which requests of `io_uring` are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uring {
+    /// `io_uring_submit_req`, 6.4.
+    Request,
+    /// `io_uring_submit_sqe`, with the request as its first argument.
+    Entry,
 }
 
 impl Features {
@@ -46,8 +59,27 @@ impl Features {
             socket_tracepoints: btf.type_by_name::<Typedef<'_>>("btf_trace_sock_send_length").is_some(),
             fentry: enum_has(&btf, "bpf_attach_type", "BPF_TRACE_FENTRY")
                 && btf.type_by_name::<Func<'_>>("tcp_sendmsg").is_some(),
+            recv_arguments: recv_arguments(&btf),
+            uring: uring(&btf),
         })
     }
+}
+
+fn recv_arguments(btf: &Btf<'_>) -> u32 {
+    let prototype = btf.type_by_name::<Func<'_>>("tcp_recvmsg").and_then(|function| function.next_type());
+    let prototype = prototype.and_then(|prototype| FuncProto::try_from(prototype).ok());
+    prototype.map_or(5, |prototype| prototype.len() as u32)
+}
+
+fn uring(btf: &Btf<'_>) -> Option<Uring> {
+    if btf.type_by_name::<Typedef<'_>>("btf_trace_io_uring_submit_req").is_some() {
+        return Some(Uring::Request);
+    }
+    // void (*)(void *, struct io_kiocb *, …); before, the second was the ring.
+    let typedef = btf.type_by_name::<Typedef<'_>>("btf_trace_io_uring_submit_sqe")?;
+    let prototype = FuncProto::try_from(typedef.next_type()?.next_type()?).ok()?;
+    let second = btf.type_by_id::<BtfType<'_>>(prototype.get(1)?.ty)?;
+    (second.next_type()?.name()? == "io_kiocb").then_some(Uring::Entry)
 }
 
 fn enum_has(btf: &Btf<'_>, name: &str, member: &str) -> bool {

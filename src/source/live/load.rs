@@ -7,7 +7,7 @@ use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
 use libbpf_rs::{MapCore as _, MapFlags, MapType, OpenObject, ProgramAttachType};
 
 use super::go;
-use super::kernel::Features;
+use super::kernel::{Features, Uring};
 use super::skel::{OpenTlsdumpSkel, TlsdumpSkel, TlsdumpSkelBuilder};
 use super::{Attach, Filter, Options, Transport, Witness};
 use crate::probe::Found;
@@ -29,6 +29,9 @@ pub(super) struct Plan {
     pub(super) cookies: bool,
     pub(super) bpf_loop: bool,
     pub(super) witness: Witness,
+    /// So many arguments has the kernel's `tcp_recvmsg()`.
+    recv_arguments: u32,
+    pub(super) uring: Option<Uring>,
 }
 
 impl Plan {
@@ -53,7 +56,15 @@ impl Plan {
                 true
             }
         };
-        Ok(Self { ring, uprobe_multi, cookies: features.cookies, bpf_loop: features.bpf_loop, witness })
+        Ok(Self {
+            ring,
+            uprobe_multi,
+            cookies: features.cookies,
+            bpf_loop: features.bpf_loop,
+            witness,
+            recv_arguments: features.recv_arguments,
+            uring: features.uring,
+        })
     }
 }
 
@@ -76,15 +87,18 @@ pub(super) fn load<'obj>(
 }
 
 /// Loads nothing but the programs of a witness, to see whether the kernel takes them.
-pub(super) fn load_witness(
-    storage: &mut MaybeUninit<OpenObject>,
+pub(super) fn load_witness<'obj>(
+    storage: &'obj mut MaybeUninit<OpenObject>,
+    features: &Features,
     witness: Witness,
-) -> anyhow::Result<TlsdumpSkel<'_>> {
+) -> anyhow::Result<TlsdumpSkel<'obj>> {
     let mut open = TlsdumpSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
     for mut program in open.open_object_mut().progs_mut() {
         program.set_autoload(false);
     }
     choose_witness(&mut open, witness);
+    let rodata = open.maps.rodata_data.as_deref_mut().context("the BPF object has no configuration")?;
+    rodata.config.recv_arguments = features.recv_arguments;
     Ok(open.load()?)
 }
 
@@ -98,6 +112,7 @@ fn configure(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan, options: &Options) -> 
     rodata.config.use_ring = u32::from(plan.ring);
     rodata.config.own_pid = std::process::id();
     rodata.config.wakeup_bytes = WAKEUP_BYTES.min(ring_bytes(options.buffer_bytes) / 4);
+    rodata.config.recv_arguments = plan.recv_arguments;
     Ok(())
 }
 
@@ -153,6 +168,8 @@ fn choose_programs(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan, options: &Option
     }
     go::choose(&mut open.progs, plan, &options.libraries);
     choose_witness(open, plan.witness);
+    open.progs.uring_submit_req.set_autoload(plan.uring == Some(Uring::Request));
+    open.progs.uring_submit_sqe.set_autoload(plan.uring == Some(Uring::Entry));
 }
 
 fn choose_witness(open: &mut OpenTlsdumpSkel<'_>, chosen: Witness) {
@@ -161,9 +178,10 @@ fn choose_witness(open: &mut OpenTlsdumpSkel<'_>, chosen: Witness) {
         (&mut p.witness_send_tp, Witness::Tracepoint),
         (&mut p.witness_recv_tp, Witness::Tracepoint),
         (&mut p.witness_send_fentry, Witness::Fentry),
-        (&mut p.witness_recv_fentry, Witness::Fentry),
+        (&mut p.witness_recv_fexit, Witness::Fentry),
         (&mut p.witness_send_kprobe, Witness::Kprobe),
         (&mut p.witness_recv_kprobe, Witness::Kprobe),
+        (&mut p.witness_recv_kretprobe, Witness::Kprobe),
     ] {
         program.set_autoload(witness == chosen);
     }

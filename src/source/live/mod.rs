@@ -174,8 +174,7 @@ impl<'obj> Live<'obj> {
     }
 
     /// Looks for the sockets over which programs send the records of their library by themselves. It costs
-    /// every program that uses the library a probe for each record, and every system call of the machine a
-    /// little, so it is done only where it is of use.
+    /// every program that uses the library a probe for each record, so it is done only where it is of use.
     fn watch_records(&mut self) -> anyhow::Result<()> {
         let Some(writers) = self.record_writers.take().filter(|writers| !writers.is_empty()) else {
             return Ok(());
@@ -400,16 +399,16 @@ fn choose_witness(features: &Features, options: &Options) -> anyhow::Result<Witn
     if features.socket_tracepoints {
         return Ok(Witness::Tracepoint);
     }
-    if features.fentry && try_witness(Witness::Fentry) {
+    if features.fentry && try_witness(features, Witness::Fentry) {
         return Ok(Witness::Fentry);
     }
     Ok(Witness::Kprobe)
 }
 
 /// Loads and attaches a witness of that kind, and lets go of it again.
-fn try_witness(witness: Witness) -> bool {
+fn try_witness(features: &Features, witness: Witness) -> bool {
     let mut storage = Storage::uninit();
-    load::load_witness(&mut storage, witness)
+    load::load_witness(&mut storage, features, witness)
         .and_then(|skel| attach::witness(&skel, witness).map(drop))
         .is_ok()
 }
