@@ -28,6 +28,9 @@
 #include "uring.h"
 #include "nss.h"
 #include "go.h"
+#include "rustls.h"
+#include "rustls_calls.h"
+#include "rustls_life.h"
 #include "proc.h"
 
 /* Keeps the types of records that are only built on the stack, for

@@ -14,6 +14,7 @@ mod nss;
 mod plan;
 pub mod random;
 pub mod recognise;
+pub mod rustls;
 pub mod scan;
 mod signs;
 pub mod table;

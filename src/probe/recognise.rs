@@ -8,7 +8,8 @@ use super::go::{self, CryptoTls, GoError};
 use super::inner::{self, Named};
 use super::nss;
 use super::random::{self, RandomPlace};
-use super::table::{self, GO, Hook, Library, TABLE, Unnamed};
+use super::rustls::{self, RustlsError};
+use super::table::{self, GO, Hook, Library, RUSTLS, TABLE, Unnamed};
 
 /// What a file turned out to be.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub enum Unfit {
     Elf(ElfError),
     /// It is a Go program with crypto/tls, which can't be probed.
     Go(GoError),
+    /// It has rustls in it, which can't be probed.
+    Rustls(RustlsError),
     /// None of the names of the table is defined in it.
     Unknown,
     /// It has some of the functions, but not those that tell the library.
@@ -54,8 +57,9 @@ impl fmt::Display for Unfit {
         match self {
             Self::Elf(error) => error.fmt(f),
             Self::Go(error) => error.fmt(f),
+            Self::Rustls(error) => error.fmt(f),
             Self::Unknown => {
-                let known = TABLE.iter().filter(|library| library.is_tls()).chain([&GO]);
+                let known = TABLE.iter().filter(|library| library.is_tls()).chain([&GO, &RUSTLS]);
                 let known: Vec<_> = known.map(|library| library.name).collect();
                 write!(f, "no functions of a known TLS library in it ({})", known.join(", "))
             }
@@ -97,8 +101,12 @@ fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
     // A file can hold several libraries.
     let fitting: Vec<_> = TABLE.iter().filter(|library| library.needed().all(defined)).collect();
     let go = go::recognise(elf, &names, &functions).map_err(Unfit::Go);
+    let rustls = rustls::recognise(elf).map_err(Unfit::Rustls);
     let Some(&library) = fitting.first() else {
-        return go?.map_or_else(|| Err(unfit(defined)), |go| Ok(go_program(elf, go)));
+        if let Some(go) = go? {
+            return Ok(go_program(elf, go));
+        }
+        return rustls?.map_or_else(|| Err(unfit(defined)), |rustls| Ok(with_rustls(elf, rustls)));
     };
     let (mut hooks, mut named) = hooks(&fitting, &names, &functions);
     named.extend(inner::improve(elf, &Named { names: &names, functions: &functions }, &mut hooks));
@@ -112,6 +120,10 @@ fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
     if let Ok(Some(go)) = go {
         hooks.extend(go.hooks);
         named.extend(go.functions);
+    }
+    if let Ok(Some(rustls)) = rustls {
+        hooks.extend(rustls.hooks);
+        named.extend(rustls.functions);
     }
     // Two names can stand for one place.
     hooks.sort_unstable();
@@ -137,6 +149,18 @@ fn go_program(elf: &mut Elf<'_>, go: CryptoTls) -> Recognised {
         build_id: elf.build_id().unwrap_or_default(),
         version: go.version,
         program: true,
+    }
+}
+
+fn with_rustls(elf: &mut Elf<'_>, rustls: rustls::Rustls) -> Recognised {
+    Recognised {
+        library: &RUSTLS,
+        hooks: rustls.hooks,
+        random: None,
+        functions: sorted(rustls.functions),
+        build_id: elf.build_id().unwrap_or_default(),
+        version: rustls.version,
+        program: elf.is_program().unwrap_or_default(),
     }
 }
 

@@ -19,7 +19,7 @@ use super::maps::{Mapping, code_mappings};
 use super::plan::{Found, Plan, Skipped};
 use super::recognise::{Recognised, Unfit, recognise};
 use super::signs;
-use super::table;
+use super::table::{self, Hook};
 use super::walk::{Kind, walk};
 use crate::sys;
 
@@ -337,6 +337,8 @@ impl Scanner {
             self.ahead_left = self.ahead_left.checked_sub(1).ok_or(Refusal::Ahead)?;
         }
         self.found.insert(id);
+        // rustls has no socket.
+        self.plan.sends_records |= hooks.iter().any(|(hook, _)| matches!(hook, Hook::Rustls(_)));
         let found =
             Found { file, path, id, library, hooks, functions, random, build_id, version, program, mntns };
         self.plan.found.push(found);

@@ -66,6 +66,19 @@ pub(super) fn tls_within(elf: &mut Elf<'_>) -> Result<Option<String>, ElfError> 
     }))
 }
 
+/// The version of rustls that the file tells, if it has rustls within.
+///
+/// # Errors
+/// When the file can't be read, or has more constants than may be read of it.
+pub(super) fn version_of_rustls(elf: &mut Elf<'_>) -> Result<Option<String>, ElfError> {
+    let mut found = None;
+    elf.constants(TEXT_BYTES_MAX, &mut |piece| {
+        found = rustls_version(piece);
+        found.is_some()
+    })?;
+    Ok(found)
+}
+
 /// The `0.23.5` of `…/rustls-0.23.5/src/…`, but not that of `/rustls-webpki-0.102.4/`.
 fn rustls_version(constants: &[u8]) -> Option<String> {
     memmem::find_iter(constants, RUSTLS_SOURCE).find_map(|at| {

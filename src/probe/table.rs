@@ -4,6 +4,7 @@
 //! shape needs a new [`Hook`] and its pair of programs in the kernel.
 
 use super::go::{self, Abi, Site};
+use super::rustls;
 
 /// A call shape: how a function tells the session, the buffer, the length and the result. Each stands for
 /// one program at the function's entry and, where the result matters, one at its return.
@@ -103,6 +104,8 @@ pub enum Hook {
     Derive,
     /// A place in Go's `crypto/tls`, rather than a function.
     Go(Site, Abi),
+    /// A function within rustls.
+    Rustls(rustls::Site),
 }
 
 /// What a hook is good for.
@@ -406,10 +409,9 @@ pub fn may_send_records(file_name: &[u8]) -> bool {
     RECORD_SENDERS.iter().any(|pattern| matches(pattern.as_bytes(), file_name))
 }
 
-/// Go's own library, which is part of each program that uses it: found by other means than names of files and
-/// the symbols of C.
-pub static GO: Library = Library {
-    name: "Go crypto/tls",
+/// What there is to say of a library that is found by other means than names of files and the symbols of C.
+const NAMELESS: Library = Library {
+    name: "",
     files: &[],
     marks: &[],
     symbols: &[],
@@ -418,6 +420,12 @@ pub static GO: Library = Library {
     version_texts: &[],
     version_nodes: &[],
 };
+
+/// Go's own library, which is part of each program that uses it.
+pub static GO: Library = Library { name: "Go crypto/tls", ..NAMELESS };
+
+/// Rust's own library, which is part of each program that uses it: found by its functions' Rust names.
+pub static RUSTLS: Library = Library { name: "rustls", ..NAMELESS };
 
 impl Library {
     /// Whether a file of that name is looked into ahead of use.

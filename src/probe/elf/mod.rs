@@ -17,6 +17,7 @@ use object::pod::{self, Pod};
 mod bounded;
 mod places;
 mod pointers;
+mod rust;
 
 use bounded::Bounded;
 pub use bounded::{BYTES_READ_MAX, ElfError};

@@ -12,6 +12,7 @@ use super::Witness;
 use super::go;
 use super::kernel::Uring;
 use super::load::Plan;
+use super::rustls;
 use super::skel::{TlsdumpProgs, TlsdumpSkel};
 
 /// Any process: which of them is wanted is decided by the programs. (With a pid, `uprobe.multi` of kernels
@@ -66,6 +67,7 @@ fn at_return<'p, 'obj>(
         Hook::PacketRead => &progs.exit_packet_read,
         Hook::PacketGet => &progs.exit_packet_get,
         Hook::Derive => &progs.exit_kdf_derive,
+        Hook::Rustls(site) => return rustls::at_return(progs, site, plan),
         _ => return None,
     })
 }
@@ -112,6 +114,7 @@ fn at_entry<'p, 'obj>(
         Hook::Record => &progs.record_written,
         Hook::Derive => &progs.enter_kdf_derive,
         Hook::Go(site, abi) => go::program(progs, site, abi, plan),
+        Hook::Rustls(site) => rustls::at_entry(progs, site),
     })
 }
 

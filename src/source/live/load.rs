@@ -163,6 +163,8 @@ fn choose_programs(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan, options: &Option
         (&mut p.exit_read_out_unrolled, false),
         (&mut p.exit_write_long_unrolled, false),
         (&mut p.exit_read_long_unrolled, false),
+        (&mut p.rustls_exit_write, true),
+        (&mut p.rustls_exit_write_unrolled, false),
     ] {
         program.set_autoload(needs_loop == plan.bpf_loop);
     }

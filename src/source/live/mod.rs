@@ -8,6 +8,7 @@ mod layout;
 mod load;
 mod options;
 mod packets;
+mod rustls;
 mod skel;
 
 use std::borrow::Cow;
@@ -176,9 +177,7 @@ impl<'obj> Live<'obj> {
     /// Looks for the sockets over which programs send the records of their library by themselves. It costs
     /// every program that uses the library a probe for each record, so it is done only where it is of use.
     fn watch_records(&mut self) -> anyhow::Result<()> {
-        let Some(writers) = self.record_writers.take().filter(|writers| !writers.is_empty()) else {
-            return Ok(());
-        };
+        let Some(writers) = self.record_writers.take() else { return Ok(()) };
         let links = attach::records(&self.skel, &self.plan, &writers).context("cannot watch records")?;
         self.library_links.extend(links);
         Ok(())
@@ -233,7 +232,8 @@ impl<'obj> Live<'obj> {
                 Some(Glance::Session(task, is_stray)) => {
                     self.name_container(&task, batch);
                     // Left by no socket: the program must send it by itself. Later records will show.
-                    if is_stray && self.record_writers.is_some() && !self.ending {
+                    let is_of_use = self.record_writers.as_ref().is_some_and(|writers| !writers.is_empty());
+                    if is_stray && is_of_use && !self.ending {
                         self.watch_records()?;
                     }
                 }
