@@ -30,16 +30,21 @@ struct {
 	__type(value, u32);
 } rustls_layouts SEC(".maps");
 
-/* Encrypter → its session. Or state → its session, as long as that has no encrypter that is known. */
+/* Whose an encrypter is. Or a state, as long as it has none that is known, or may get another. */
+struct rustls_owner {
+	u64 ssl;
+	u64 encrypter; /* of a state: the one that it had; 0: none */
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, RUSTLS_OBJECTS_MAX);
 	__type(key, struct session_key);
-	__type(value, u64);
+	__type(value, struct rustls_owner);
 } rustls_objects SEC(".maps");
 
-/* The calls that a thread is in, by their stack pointers; 0: it is in none. There is one of each kind at most:
- * they call each other, but neither themselves nor what moves data in another session. */
+/* The calls that a thread is in, by their stack pointers; 0: it is in none. There is one of each kind at the
+ * most: they call each other, but neither themselves nor what moves data in another session. */
 struct rustls_thread {
 	u64 write_sp, write_state;
 	u64 write_ssl; /* 0: not known */
@@ -48,9 +53,11 @@ struct rustls_thread {
 	u64 skip; /* of their bytes, at the beginning */
 	u64 at, here; /* what is left of the slice before them */
 	u64 bytes, offset; /* what is left of the write, and where in the stream */
-	u64 message_sp, message_state;
+	u64 read_sp, read, read_len; /* the last read */
+	u32 read_library; /* by which probe it was seen */
+	u32 reserved;
 	u64 record_sp, record, record_ssl;
-	u64 finish_sp, finish_context;
+	u64 finish_sp, finish_state;
 	u32 finish_role;
 	u32 born; /* the session was seen to begin in this call */
 };
@@ -115,7 +122,7 @@ static __always_inline u64 rustls_encrypter(void *ctx, u64 state)
 	return encrypter < OBJECT_MIN ? 0 : encrypter;
 }
 
-/* The library encrypts with that object for that state: looks where the latter has it, unless that is known. */
+/* The library encrypts with that object for that state: looks where in it that is, unless it is known. */
 static __always_inline void rustls_learn(void *ctx, u64 state, u64 encrypter)
 {
 	struct rustls_program program = rustls_program(ctx);
@@ -141,16 +148,27 @@ static __always_inline void rustls_learn(void *ctx, u64 state, u64 encrypter)
 static __always_inline u64 rustls_at(u64 place)
 {
 	struct session_key key = session_key(place);
-	u64 *ssl = place ? bpf_map_lookup_elem(&rustls_objects, &key) : NULL;
+	struct rustls_owner *owner = place ? bpf_map_lookup_elem(&rustls_objects, &key) : NULL;
 
-	return ssl ? *ssl : 0;
+	return owner ? owner->ssl : 0;
 }
 
-static __always_inline void rustls_put(u64 place, u64 ssl)
+/* The session of a state that has no encrypter that is known; 0: there is none. */
+static __always_inline u64 rustls_without_keys(u64 state)
+{
+	struct session_key key = session_key(state);
+	struct rustls_owner *owner = bpf_map_lookup_elem(&rustls_objects, &key);
+
+	return owner && !owner->encrypter ? owner->ssl : 0;
+}
+
+static __always_inline void rustls_put(u64 place, u64 ssl, u64 encrypter)
 {
 	struct session_key key = session_key(place);
+	struct rustls_owner owner = { .ssl = ssl, .encrypter = encrypter };
 
-	bpf_map_update_elem(&rustls_objects, &key, &ssl, BPF_ANY);
+	if (place && ssl)
+		bpf_map_update_elem(&rustls_objects, &key, &owner, BPF_ANY);
 }
 
 static __always_inline void rustls_forget(u64 place)
@@ -158,13 +176,6 @@ static __always_inline void rustls_forget(u64 place)
 	struct session_key key = session_key(place);
 
 	bpf_map_delete_elem(&rustls_objects, &key);
-}
-
-static __always_inline u64 rustls_find(u64 state, u64 encrypter)
-{
-	u64 ssl = rustls_at(encrypter);
-
-	return ssl ? ssl : rustls_at(state);
 }
 
 /* Makes a session. Its name is a number that no other has, rather than a place. */
@@ -178,15 +189,27 @@ static __always_inline u64 rustls_make(void *ctx)
 /* The session that has that encrypter from now on: the one of the state, if it is known by that only. */
 static __always_inline u64 rustls_take(void *ctx, u64 state, u64 encrypter)
 {
-	u64 ssl = rustls_at(state);
+	struct session_key key = session_key(state);
+	struct rustls_owner *owner = bpf_map_lookup_elem(&rustls_objects, &key);
+	u64 ssl;
 
-	if (ssl)
+	if (owner) {
+		ssl = owner->ssl;
+		rustls_forget(owner->encrypter);
 		rustls_forget(state);
-	else
+	} else {
 		ssl = rustls_make(ctx);
-	if (ssl)
-		rustls_put(encrypter, ssl);
+	}
+	rustls_put(encrypter, ssl, 0);
 	return ssl;
+}
+
+/* A state may get other keys: the next encrypter that it has is the session's too. */
+static __always_inline void rustls_may_renew(void *ctx, u64 state)
+{
+	u64 encrypter = rustls_encrypter(ctx, state);
+
+	rustls_put(state, rustls_at(encrypter), encrypter);
 }
 
 static __always_inline void rustls_tell_end(void *ctx, u64 ssl, u32 reason)

@@ -7,14 +7,22 @@
  * wrote before the handshake was done is part of it: such a session has no role. */
 static __always_inline u64 rustls_begin(void *ctx, u64 state, u64 encrypter, u8 role)
 {
-	struct session_key key = session_key(rustls_at(encrypter));
-	struct session *s = key.ssl ? session_find(&key) : NULL;
+	u64 known[2] = { rustls_at(encrypter), rustls_without_keys(state) };
+	struct session_key key = {};
+	struct session *s = NULL;
 
-	if (!s || s->context.conn.role) {
-		rustls_tell_end(ctx, key.ssl, CLOSE_FREE);
-		key = session_key(rustls_take(ctx, state, encrypter));
+	for (u32 i = 0; i < 2 && !s; i++) {
+		key = session_key(known[i]);
+		s = key.ssl ? session_find(&key) : NULL;
+		if (s && s->context.conn.role)
+			s = NULL;
+	}
+	rustls_forget(state);
+	if (!s) {
+		key = session_key(rustls_make(ctx));
 		s = session_find(&key);
 	}
+	rustls_put(encrypter, key.ssl, 0);
 	if (s)
 		s->context.conn.role = role;
 	return key.ssl;
@@ -29,7 +37,8 @@ static __always_inline int rustls_finishes(struct pt_regs *ctx, u32 role)
 	if (!t)
 		return 0;
 	t->finish_sp = ENTRY_SP(ctx);
-	t->finish_context = RUST_PARM2(ctx);
+	t->finish_state = 0;
+	bpf_probe_read_user(&t->finish_state, sizeof(t->finish_state), (void *)RUST_PARM2(ctx));
 	t->finish_role = role;
 	t->born = 0;
 	return 0;
@@ -47,44 +56,18 @@ int rustls_finish_server(struct pt_regs *ctx)
 	return rustls_finishes(ctx, ROLE_SERVER);
 }
 
-/* The state is the first that the context refers to. */
 SEC("uretprobe")
 int rustls_exit_finish(struct pt_regs *ctx)
 {
 	struct rustls_thread *t = rustls_thread();
-	u64 encrypter, state = 0;
+	u64 encrypter;
 
 	if (!t || t->finish_sp != RETURN_SP(ctx))
 		return 0;
 	t->finish_sp = 0;
-	if (t->born || bpf_probe_read_user(&state, sizeof(state), (void *)t->finish_context))
-		return 0;
-	encrypter = rustls_encrypter(ctx, state);
+	encrypter = t->born ? 0 : rustls_encrypter(ctx, t->finish_state);
 	if (encrypter)
-		rustls_begin(ctx, state, encrypter, t->finish_role);
-	return 0;
-}
-
-/* f(state, Message, bool): CommonState::send_msg sends what is no data. */
-SEC("uprobe")
-int BPF_UPROBE(rustls_enter_message, u64 state)
-{
-	struct rustls_thread *t = rustls_thread_wanted();
-
-	if (!t)
-		return 0;
-	t->message_sp = ENTRY_SP(ctx);
-	t->message_state = state;
-	return 0;
-}
-
-SEC("uretprobe")
-int rustls_exit_message(struct pt_regs *ctx)
-{
-	struct rustls_thread *t = rustls_thread();
-
-	if (t && t->message_sp == RETURN_SP(ctx))
-		t->message_sp = 0;
+		rustls_begin(ctx, t->finish_state, encrypter, t->finish_role);
 	return 0;
 }
 
@@ -93,14 +76,12 @@ static __always_inline u64 rustls_encrypts(void *ctx, struct rustls_thread *t, u
 {
 	u64 ssl;
 
-	if (t->message_sp > sp) {
-		rustls_learn(ctx, t->message_state, encrypter);
-		if (t->finish_sp < sp || t->finish_role != ROLE_SERVER)
-			return rustls_at(encrypter);
-		if (t->born)
+	if (t->finish_sp > sp) {
+		rustls_learn(ctx, t->finish_state, encrypter);
+		if (t->born || t->finish_role != ROLE_SERVER)
 			return rustls_at(encrypter);
 		t->born = 1;
-		return rustls_begin(ctx, t->message_state, encrypter, ROLE_SERVER);
+		return rustls_begin(ctx, t->finish_state, encrypter, ROLE_SERVER);
 	}
 	if (t->write_sp <= sp)
 		return 0;
@@ -185,21 +166,12 @@ int rustls_exit_encrypt(struct pt_regs *ctx)
 	return 0;
 }
 
-/* f(state, …): CommonState::enqueue_key_update_notification. The next encrypter of that state is the
- * session's too. */
+/* Result f(&mut self, state): ExpectTraffic::send_key_update_request. */
 SEC("uprobe")
-int BPF_UPROBE(rustls_new_keys, u64 state)
+int rustls_new_keys(struct pt_regs *ctx)
 {
-	u64 encrypter, ssl;
-
-	if (!task_wanted((void *)bpf_get_current_task()))
-		return 0;
-	encrypter = rustls_encrypter(ctx, state);
-	ssl = rustls_at(encrypter);
-	if (!ssl)
-		return 0;
-	rustls_put(state, ssl);
-	rustls_forget(encrypter);
+	if (task_wanted((void *)bpf_get_current_task()))
+		rustls_may_renew(ctx, RUST_PARM2(ctx));
 	return 0;
 }
 
@@ -208,7 +180,7 @@ SEC("uprobe")
 int BPF_UPROBE(rustls_shutdown, u64 state)
 {
 	if (task_wanted((void *)bpf_get_current_task()))
-		rustls_tell_end(ctx, rustls_find(state, rustls_encrypter(ctx, state)), CLOSE_SHUTDOWN);
+		rustls_tell_end(ctx, rustls_at(rustls_encrypter(ctx, state)), CLOSE_SHUTDOWN);
 	return 0;
 }
 
@@ -222,7 +194,7 @@ int BPF_UPROBE(rustls_close, u64 state)
 		return 0;
 	encrypter = rustls_encrypter(ctx, state);
 	rustls_tell_end(ctx, rustls_at(encrypter), CLOSE_FREE);
-	rustls_tell_end(ctx, rustls_at(state), CLOSE_FREE);
+	rustls_tell_end(ctx, rustls_without_keys(state), CLOSE_FREE);
 	rustls_forget(encrypter);
 	rustls_forget(state);
 	return 0;

@@ -28,8 +28,10 @@
 #include "uring.h"
 #include "nss.h"
 #include "go.h"
+#include "rust.h"
 #include "rustls.h"
-#include "rustls_calls.h"
+#include "rustls_write.h"
+#include "rustls_read.h"
 #include "rustls_life.h"
 #include "proc.h"
 

@@ -33,6 +33,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("object", &["src/probe/"]),
     ("pcap_file", &["src/file/"]),
     ("ring", &["src/frame/keys.rs"]),
+    ("rustc_demangle", &["src/probe/elf/"]),
     ("rustix", &[]),
     ("serde", &["src/list/", "src/doctor/"]),
     ("serde_json", &["src/list/", "src/doctor/"]),

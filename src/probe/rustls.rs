@@ -1,10 +1,9 @@
 //! rustls within Rust programs that have their symbols: where the functions are through which all plaintext
 //! goes.
 //!
-//! What programs call is generic or small, and so is compiled into them in as many ways as there are programs.
-//! The functions here are neither: each is in a program once for each rustls that it has, unless the whole of
-//! it was optimised at once. They were found by taking programs apart that were built with rustls 0.21 to
-//! 0.23.
+//! What programs call is generic or small, and so compiled into them in as many ways as there are programs.
+//! The functions here are neither: most are called by their address only, which no compiler does without, and
+//! those that aren't are called from another crate. They were found by taking programs apart.
 
 use std::fmt;
 
@@ -19,17 +18,17 @@ pub enum Site {
     WriteSlice,
     /// `fn buffer_plaintext(&mut CommonState, OutboundChunks, &mut ChunkVecBuffer) -> usize`: since 0.23.
     WriteChunks,
-    /// `fn take_received_plaintext(&mut CommonState, Payload)`.
-    Read,
-    /// `fn send_msg(&mut CommonState, Message, bool)`.
-    Message,
+    /// `fn ExpectTraffic::handle(Box<Self>, &mut Context, Message) -> Result<Box<dyn State>>` of a client.
+    ReadClient,
+    /// The same of a server.
+    ReadServer,
     /// `fn MessageEncrypter::encrypt(&mut self, OutboundPlainMessage, u64) -> Result<OutboundOpaqueMessage>`.
     Encrypt,
     /// `fn ExpectFinished::handle(Box<Self>, &mut Context, Message) -> Result<Box<dyn State>>` of a client.
     FinishClient,
     /// The same of a server.
     FinishServer,
-    /// `fn enqueue_key_update_notification(&mut CommonState, …)`.
+    /// `fn ExpectTraffic::send_key_update_request(&mut self, &mut CommonState) -> Result<()>`.
     NewKeys,
     /// `fn send_close_notify(&mut CommonState)`.
     Shutdown,
@@ -59,13 +58,11 @@ struct Rule {
 const STATE: &str = "rustls::common_state::CommonState";
 
 #[rustfmt::skip]
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 11] = [
     one(Site::WriteChunks, &[STATE, "::buffer_plaintext"], "CommonState::buffer_plaintext"),
     one(Site::WriteSlice, &[STATE, "::send_some_plaintext"], "CommonState::send_some_plaintext"),
-    one(Site::Read, &[STATE, "::take_received_plaintext"], "CommonState::take_received_plaintext"),
-    one(Site::Message, &[STATE, "::send_msg"], "CommonState::send_msg"),
-    one(Site::NewKeys, &[STATE, "::enqueue_key_update_notification"],
-        "CommonState::enqueue_key_update_notification"),
+    many(Site::NewKeys, &["tls13::ExpectTraffic as ", "::send_key_update_request"],
+        "ExpectTraffic::send_key_update_request"),
     one(Site::Shutdown, &[STATE, "::send_close_notify"], "CommonState::send_close_notify"),
     many(Site::Close, &["core::ptr::drop_in_place", "<rustls::common_state::CommonState>"],
         "drop(CommonState)"),
@@ -73,13 +70,15 @@ const RULES: [Rule; 13] = [
         "MessageEncrypter::encrypt"),
     many(Site::Encrypt, &[" as rustls::cipher::MessageEncrypter>", "::encrypt"],
         "MessageEncrypter::encrypt"),
-    many(Site::FinishClient, &["<rustls::client::tls12::ExpectFinished as ", "::handle"], FINISH_CLIENT),
-    many(Site::FinishClient, &["<rustls::client::tls13::ExpectFinished as ", "::handle"], FINISH_CLIENT),
-    many(Site::FinishServer, &["<rustls::server::tls12::ExpectFinished as ", "::handle"], FINISH_SERVER),
-    many(Site::FinishServer, &["<rustls::server::tls13::ExpectFinished as ", "::handle"], FINISH_SERVER),
+    many(Site::ReadClient, &["<rustls::client::tls1", "::ExpectTraffic as ", "::handle"],
+        "client ExpectTraffic::handle"),
+    many(Site::ReadServer, &["<rustls::server::tls1", "::ExpectTraffic as ", "::handle"],
+        "server ExpectTraffic::handle"),
+    many(Site::FinishClient, &["<rustls::client::tls1", "::ExpectFinished as ", "::handle"],
+        "client ExpectFinished::handle"),
+    many(Site::FinishServer, &["<rustls::server::tls1", "::ExpectFinished as ", "::handle"],
+        "server ExpectFinished::handle"),
 ];
-const FINISH_CLIENT: &str = "client ExpectFinished::handle";
-const FINISH_SERVER: &str = "server ExpectFinished::handle";
 
 const fn one(site: Site, parts: &'static [&'static str], shown: &'static str) -> Rule {
     Rule { site, parts, copies: Copies::One, shown }
@@ -143,7 +142,9 @@ pub(super) fn recognise(elf: &mut Elf<'_>) -> Result<Option<Rustls>, RustlsError
     let functions = elf.rust_functions("rustls", &|name| RULES.iter().position(|rule| rule.fits(name)))?;
     let has = |site| functions.iter().any(|f| rule_of(f).is_some_and(|rule| rule.site == site));
     // Without these it is a program that uses some other part of rustls, such as its certificates.
-    if !has(Site::Read) && !has(Site::WriteChunks) && !has(Site::WriteSlice) {
+    let reads = has(Site::ReadClient) || has(Site::ReadServer);
+    let writes = has(Site::WriteChunks) || has(Site::WriteSlice);
+    if !reads && !writes {
         return Ok(None);
     }
     for rule in RULES.iter().filter(|rule| rule.copies == Copies::One) {
@@ -155,13 +156,12 @@ pub(super) fn recognise(elf: &mut Elf<'_>) -> Result<Option<Rustls>, RustlsError
     if has(Site::WriteChunks) && has(Site::WriteSlice) {
         return Err(RustlsError::Several("that which writes"));
     }
-    if !has(Site::WriteChunks) && !has(Site::WriteSlice) {
-        return Err(RustlsError::Lacks("CommonState::buffer_plaintext"));
-    }
-    for (site, name) in
-        [(Site::Read, "CommonState::take_received_plaintext"), (Site::Encrypt, "MessageEncrypter::encrypt")]
-    {
-        if !has(site) {
+    for (is_there, name) in [
+        (writes, "CommonState::buffer_plaintext"),
+        (reads, "ExpectTraffic::handle"),
+        (has(Site::Encrypt), "MessageEncrypter::encrypt"),
+    ] {
+        if !is_there {
             return Err(RustlsError::Lacks(name));
         }
     }
@@ -202,11 +202,7 @@ mod tests {
             ("rustls::common_state::CommonState::buffer_plaintext", Some(Site::WriteChunks)),
             ("<rustls::common_state::CommonState>::buffer_plaintext", Some(Site::WriteChunks)),
             ("rustls::common_state::CommonState::send_some_plaintext", Some(Site::WriteSlice)),
-            ("rustls::common_state::CommonState::take_received_plaintext", Some(Site::Read)),
-            ("rustls::server::server_conn::EarlyDataState::take_received_plaintext", None),
             ("rustls::common_state::CommonState::buffer_plaintext::{{closure}}", None),
-            ("rustls::common_state::CommonState::send_msg", Some(Site::Message)),
-            ("rustls::common_state::CommonState::send_msg_encrypt", None),
             ("core::ptr::drop_in_place<rustls::common_state::CommonState>", Some(Site::Close)),
             ("core::ptr::drop_in_place::<rustls::common_state::CommonState>", Some(Site::Close)),
             ("core::ptr::drop_in_place<core::option::Option<rustls::common_state::CommonState>>", None),
@@ -229,6 +225,12 @@ mod tests {
                  rustls::client::client_conn::ClientConnectionData>>::handle",
                 Some(Site::FinishClient),
             ),
+            (
+                "<rustls::server::tls12::ExpectTraffic as rustls::common_state::State<\
+                 rustls::server::server_conn::ServerConnectionData>>::handle",
+                Some(Site::ReadServer),
+            ),
+            ("<rustls::client::tls13::ExpectQuicTraffic as rustls::common_state::State<X>>::handle", None),
             ("", None),
         ] {
             let found = RULES.iter().find(|rule| rule.fits(name)).map(|rule| rule.site);

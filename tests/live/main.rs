@@ -24,6 +24,8 @@ mod part_files;
 mod pcapng;
 #[path = "../support/live_process.rs"]
 mod process;
+#[path = "../support/live_rustls.rs"]
+mod rustls_program;
 #[path = "../support/live_servers.rs"]
 mod servers;
 #[path = "../support/live_services.rs"]
@@ -49,6 +51,7 @@ mod parts;
 mod programs;
 mod protocols;
 mod secrets;
+mod rustls;
 mod shapes;
 mod ways;
 mod wire;

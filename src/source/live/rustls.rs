@@ -11,8 +11,8 @@ pub(super) fn at_entry<'p, 'obj>(progs: &'p TlsdumpProgs<'obj>, site: Site) -> &
     match site {
         Site::WriteSlice => &progs.rustls_enter_write_slice,
         Site::WriteChunks => &progs.rustls_enter_write_chunks,
-        Site::Read => &progs.rustls_read,
-        Site::Message => &progs.rustls_enter_message,
+        Site::ReadClient => &progs.rustls_read_client,
+        Site::ReadServer => &progs.rustls_read_server,
         Site::Encrypt => &progs.rustls_enter_encrypt,
         Site::FinishClient => &progs.rustls_finish_client,
         Site::FinishServer => &progs.rustls_finish_server,
@@ -31,9 +31,8 @@ pub(super) fn at_return<'p, 'obj>(
     Some(match site {
         Site::WriteSlice | Site::WriteChunks if plan.bpf_loop => &progs.rustls_exit_write,
         Site::WriteSlice | Site::WriteChunks => &progs.rustls_exit_write_unrolled,
-        Site::Message => &progs.rustls_exit_message,
         Site::Encrypt => &progs.rustls_exit_encrypt,
         Site::FinishClient | Site::FinishServer => &progs.rustls_exit_finish,
-        Site::Read | Site::NewKeys | Site::Shutdown | Site::Close => return None,
+        Site::ReadClient | Site::ReadServer | Site::NewKeys | Site::Shutdown | Site::Close => return None,
     })
 }

@@ -1,42 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* Calls within rustls: what it writes, reads, encrypts and ends. `state` is &mut CommonState throughout. How
- * Rust lays out what is passed by address is not promised by anyone: it is checked as far as it can be, and
- * the tests run with real programs. */
-#ifndef TLSDUMP_RUSTLS_CALLS_H
-#define TLSDUMP_RUSTLS_CALLS_H
+/* What programs write through rustls. `state` is &mut CommonState here and in what follows. */
+#ifndef TLSDUMP_RUSTLS_WRITE_H
+#define TLSDUMP_RUSTLS_WRITE_H
 
 #define STEPS_MAX 8192 /* slices, and pieces of them, that are looked at in one write; the rest is lost */
 #define STEPS_UNROLLED 64 /* the same without bpf_loop() */
-#define POINTER_MIN 0x400000ULL /* where programs that can't be moved begin; lengths are less */
-#define POINTER_MAX (1ULL << 47)
-
-/* Functions whose result has no room in registers are told where to put it: on x86-64 by another argument
- * before all, on arm64 in a register of its own. */
-#if defined(__TARGET_ARCH_x86)
-#define RUST_RESULT(ctx) PT_REGS_PARM1(ctx)
-#define RUST_PARM1(ctx) PT_REGS_PARM2(ctx)
-#define RUST_PARM2(ctx) PT_REGS_PARM3(ctx)
-#else
-#define RUST_RESULT(ctx) (((const volatile struct user_pt_regs *)(ctx))->regs[8])
-#define RUST_PARM1(ctx) PT_REGS_PARM1(ctx)
-#define RUST_PARM2(ctx) PT_REGS_PARM2(ctx)
-#endif
-
-static __always_inline bool is_pointer(u64 word)
-{
-	return word >= POINTER_MIN && word < POINTER_MAX;
-}
-
-/* Vec<u8>, or an enum that has a slice instead: the capacity, which then is a number that none can be, the
- * address and the length; older compilers have the address first. */
-static __always_inline u64 rust_bytes(const u64 words[3])
-{
-	if (words[2] >= POINTER_MIN)
-		return 0;
-	if (is_pointer(words[1]) && !is_pointer(words[0]))
-		return words[1];
-	return is_pointer(words[0]) && !is_pointer(words[1]) ? words[0] : 0;
-}
 
 static __always_inline struct rustls_thread *rustls_write(void *ctx, u64 sp, u64 state)
 {
@@ -46,7 +14,9 @@ static __always_inline struct rustls_thread *rustls_write(void *ctx, u64 sp, u64
 		return NULL;
 	t->write_sp = sp;
 	t->write_state = state;
-	t->write_ssl = rustls_find(state, rustls_encrypter(ctx, state));
+	t->write_ssl = rustls_at(rustls_encrypter(ctx, state));
+	if (!t->write_ssl)
+		t->write_ssl = rustls_without_keys(state);
 	t->write_ns = bpf_ktime_get_ns();
 	t->left = t->skip = t->here = 0;
 	return t;
@@ -147,7 +117,7 @@ static __always_inline int rustls_written(struct pt_regs *ctx, bool loop)
 	/* Nothing was encrypted: it is kept until the handshake is done. */
 	if (!t->write_ssl) {
 		t->write_ssl = rustls_make(ctx);
-		rustls_put(t->write_state, t->write_ssl);
+		rustls_put(t->write_state, t->write_ssl, 0);
 	}
 	call.ssl = t->write_ssl;
 	call.buf = t->left ? t->next : t->at;
@@ -183,33 +153,6 @@ SEC("uretprobe")
 int rustls_exit_write_unrolled(struct pt_regs *ctx)
 {
 	return rustls_written(ctx, false);
-}
-
-/* f(state, Payload): CommonState::take_received_plaintext, with what is in one record, for the program to
- * read when it likes. */
-SEC("uprobe")
-int BPF_UPROBE(rustls_read, u64 state, u64 payload)
-{
-	struct call call = { .dir = DIR_IN };
-	struct transfer transfer = {};
-	u64 words[3] = {};
-	u64 encrypter;
-
-	if (!task_wanted((void *)bpf_get_current_task()))
-		return 0;
-	bpf_probe_read_user(words, sizeof(words), (void *)payload);
-	if (!words[2] || words[2] >= POINTER_MIN)
-		return 0;
-	encrypter = rustls_encrypter(ctx, state);
-	call.ssl = rustls_at(encrypter);
-	if (!call.ssl)
-		call.ssl = rustls_take(ctx, state, encrypter ? encrypter : state);
-	call.buf = rust_bytes(words);
-	if (call.ssl && tls_account(ctx, &call, words[2], &transfer))
-		transfer_send_record(&transfer);
-	else
-		chunk_lost(words[2]);
-	return 0;
 }
 
 #endif
