@@ -90,8 +90,8 @@ fn find_libraries(asked: &Live, target: &Target, proc: &Path) -> anyhow::Result<
     if !live::attaches_at_once(asked.attach)? {
         scanner.programs_ahead(AHEAD_ONE_BY_ONE);
     }
-    for file in &asked.libraries {
-        scanner.library(file).context("cannot probe --lib")?;
+    for library in &asked.libraries {
+        scanner.library_at(&library.file, &library.places).context("cannot probe --lib")?;
     }
     let pids: Vec<u32> = target.processes.iter().map(|process| process.pid).collect();
     scanner.scan(&pids);
@@ -109,6 +109,9 @@ fn tell(plan: &Plan) {
     for found in &plan.found {
         let (path, version) = (found.path.display(), &found.version);
         eprintln!("tlsdump: probing {path} ({version}, {} places)", found.hooks.len());
+        for doubt in &found.doubts {
+            eprintln!("tlsdump: {path} has no names, and {doubt}");
+        }
     }
     for skipped in &plan.skipped {
         eprintln!("tlsdump: not probing {}: {}", skipped.path.display(), skipped.why);

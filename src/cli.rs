@@ -43,8 +43,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME", help_heading = "Targets")]
     pub comm: Vec<OsString>,
 
-    /// Probe this library or program too (repeatable)
-    #[arg(long, value_name = "FILE", help_heading = "Probes")]
+    /// Probe this library or program too, if need be at these virtual addresses (repeatable)
+    #[arg(long, value_name = "FILE[@FUNCTION=0xADDRESS,…]", help_heading = "Probes")]
     pub lib: Vec<OsString>,
 
     /// Kernel buffer for all CPUs together: 64k to 1G, default 16M
@@ -193,8 +193,8 @@ pub struct ListArgs {
     #[arg(long, value_name = "NAME")]
     pub comm: Vec<OsString>,
 
-    /// Look into this library or program too (repeatable)
-    #[arg(long, value_name = "FILE")]
+    /// Look into this library or program too, if need be at these virtual addresses (repeatable)
+    #[arg(long, value_name = "FILE[@FUNCTION=0xADDRESS,…]")]
     pub lib: Vec<OsString>,
 
     /// Print one JSON object

@@ -3,6 +3,7 @@
 //! Nothing is opened and no file is looked at: whoever gets a [`Config`] knows that the command line makes
 //! sense, not that its files exist.
 
+mod library;
 mod parts;
 mod task;
 
@@ -19,6 +20,7 @@ use crate::frame::Envelope;
 use crate::source::live::{Attach, Transport, Witness};
 use crate::target::{MntNsSpec, parse_mntns};
 
+pub use library::LibraryFile;
 pub use parts::Parts;
 pub use task::{Doctor, List, Task};
 
@@ -59,8 +61,8 @@ pub enum Input {
 pub struct Live {
     /// What to capture.
     pub targets: Targets,
-    /// Files to probe besides those that are found (`--lib`), as seen from tlsdump.
-    pub libraries: Vec<PathBuf>,
+    /// Files to probe besides those that are found (`--lib`).
+    pub libraries: Vec<LibraryFile>,
     /// Where to keep what the kernel emitted (`--record`).
     pub record: Option<PathBuf>,
     /// Whether the real packets of sessions are asked for (`--frames wire`).
@@ -212,7 +214,7 @@ impl Live {
     fn new(args: &Args) -> Result<Self> {
         Ok(Self {
             targets: Targets::new(args)?,
-            libraries: args.lib.iter().map(|file| path("--lib", file)).collect::<Result<_>>()?,
+            libraries: LibraryFile::all(&args.lib)?,
             record: args.record.as_deref().map(|file| path("--record", file)).transpose()?,
             packets: args.frames.as_deref() == Some(WIRE),
             interface: args.interface.clone().filter(|name| name != "any"),

@@ -115,6 +115,16 @@ fn secrets_are_in_the_capture_unless_they_are_not_wanted() {
 }
 
 #[test]
+fn a_library_may_have_places() {
+    let live = live("--pid 0 --lib a@b.so --lib a@b@SSL_read=0x1a,SSL_write=0x2B --lib c=d");
+    let files: Vec<_> = live.libraries.iter().filter_map(|library| library.file.to_str()).collect();
+    assert_eq!(files, ["a@b.so", "a@b", "c=d"]);
+    let places = [("SSL_read".to_owned(), 0x1a), ("SSL_write".to_owned(), 0x2b)];
+    assert_eq!(live.libraries[1].places, places);
+    assert!(live.libraries[0].places.is_empty() && live.libraries[2].places.is_empty());
+}
+
+#[test]
 fn what_contradicts_is_refused() {
     let cases = [
         ("", "no target"),
@@ -139,6 +149,13 @@ fn what_contradicts_is_refused() {
         ("--pid 0 --attach x", "not one of auto, multi, perf"),
         ("--pid 0 --record -", "--record takes a file"),
         ("--pid 0 --lib -", "--lib takes a file"),
+        ("--pid 0 --lib a@SSL_read=", "\"SSL_read=\" is not FUNCTION=0xADDRESS"),
+        ("--pid 0 --lib a@SSL_read=12", "\"SSL_read=12\" is not FUNCTION=0xADDRESS"),
+        ("--pid 0 --lib a@SSL_read=0x+1", "is not FUNCTION=0xADDRESS"),
+        ("--pid 0 --lib a@SSL_read=0x1,SSL_write", "\"SSL_write\" is not FUNCTION=0xADDRESS"),
+        ("--pid 0 --lib a@=0x1", "is not FUNCTION=0xADDRESS"),
+        ("--pid 0 --lib a@f=0x1,f=0x2", "f is given twice"),
+        ("--pid 0 --lib @f=0x1", "--lib: the file name is empty"),
         ("--pid 0 --record a -w a", "name the same file, a"),
         ("-r a -w a", "name the same file, a"),
         ("--pid 0 -w a --frames sealed --keylog a", "-w and --keylog name the same file, a"),

@@ -29,6 +29,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("nix", &["src/privileges.rs", "src/file/directory.rs"]),
     ("libbpf_rs", &["src/source/live"]),
     ("libc", &["src/sys"]),
+    ("liblzma", &["src/probe/elf/debug.rs"]),
     ("memchr", &["src/probe/"]),
     ("object", &["src/probe/"]),
     ("pcap_file", &["src/file/"]),

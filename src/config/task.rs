@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use super::{Config, Targets, path};
+use super::{Config, LibraryFile, Targets};
 use crate::cli::{Args, Command, DoctorArgs, ListArgs};
 
 /// What the command line asks for.
@@ -26,7 +26,7 @@ pub struct List {
     /// Whether any target was named: then its library directories are gone through as for a capture.
     pub named: bool,
     /// Files to look into besides (`--lib`).
-    pub libraries: Vec<PathBuf>,
+    pub libraries: Vec<LibraryFile>,
     /// JSON rather than a table.
     pub json: bool,
     /// Names of functions, and all processes.
@@ -70,7 +70,7 @@ impl List {
         Ok(Self {
             named: !(args.pid.is_empty() && targets.is_everything()),
             targets,
-            libraries: args.lib.iter().map(|file| path("--lib", file)).collect::<Result<_>>()?,
+            libraries: LibraryFile::all(&args.lib)?,
             json: args.json,
             verbose: args.verbose,
             root: PathBuf::from("/"),

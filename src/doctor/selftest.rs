@@ -103,6 +103,7 @@ fn options(stop: &Arc<AtomicBool>) -> anyhow::Result<Options> {
         build_id: Vec::new(),
         version: LIBRARY.name.to_owned(),
         program: true,
+        doubts: Vec::new(),
         mntns: 0,
     };
     Ok(Options {

@@ -47,8 +47,8 @@ fn look(config: &List) -> anyhow::Result<Report> {
     let selector = Selector { mntns: targets.mntns.clone(), pids: targets.pids.clone() };
     let target = selector.resolve(&proc).map_err(|error| arm::explain(error.into()))?;
     let mut scanner = Scanner::new(&proc).inquiring();
-    for file in &config.libraries {
-        scanner.library(file).context("cannot probe --lib")?;
+    for library in &config.libraries {
+        scanner.library_at(&library.file, &library.places).context("cannot probe --lib")?;
     }
     let pids: Vec<u32> = target.processes.iter().map(|process| process.pid).collect();
     if config.named {
@@ -96,6 +96,7 @@ impl<'a> Observer<'a> {
             inode: found.id.inode,
             container: self.container(found.mntns),
             functions: found.functions.clone(),
+            doubts: found.doubts.iter().map(ToString::to_string).collect(),
             places: found.hooks.len(),
             processes: self.users(users, found.id),
         });

@@ -45,6 +45,8 @@ pub(super) struct Library {
     pub(super) container: Option<Container>,
     /// Functions that are hooked, as far as they have names.
     pub(super) functions: Vec<&'static str>,
+    /// Why further functions are not hooked in a file without names.
+    pub(super) doubts: Vec<String>,
     /// Places in the file that are hooked.
     pub(super) places: usize,
     /// Who has it mapped now.

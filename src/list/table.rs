@@ -47,7 +47,12 @@ fn found(out: &mut String, libraries: &[Library], verbose: bool) {
             users(&library.processes, verbose),
         ];
         let names = format!("{} ({} places)", library.functions.join(" "), library.places);
-        (row, if verbose { vec![names] } else { Vec::new() })
+        let mut below = if verbose { vec![names] } else { Vec::new() };
+        if !library.doubts.is_empty() {
+            below
+                .push(format!("no names in it, found by what they look like; {}", library.doubts.join(", ")));
+        }
+        (row, below)
     });
     print(out, &std::iter::once((head, Vec::new())).chain(rows).collect::<Vec<_>>());
 }
@@ -153,6 +158,7 @@ mod tests {
             inode: 5,
             container: container.clone(),
             functions: vec!["SSL_read", "SSL_write"],
+            doubts: vec!["no function looks like SSL_new".into()],
             places: 2,
             processes: vec![user(1, "a"), user(2, "a"), user(3, "b"), user(4, "b")],
         };
@@ -175,6 +181,7 @@ mod tests {
         let expected = "\
 LIBRARY    FUNCTIONS  CONTAINER  FILE                  MAPPED BY
 OpenSSL 3  2          mnt:[7]    /usr/lib/libssl.so.3  a 1 2, b 3 and 1 more
+    no names in it, found by what they look like; no function looks like SSL_new
 
 Not probed:
 mnt:[7]  /x\u{fffd}[2J\u{fffd}  nobody now

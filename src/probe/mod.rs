@@ -5,7 +5,9 @@
 //! where its functions are, and [`FileId`] sees to it that one inode is probed once however many paths lead
 //! to it.
 
+mod debug;
 pub mod elf;
+pub mod given;
 pub mod go;
 mod inner;
 mod layers;
@@ -16,6 +18,7 @@ pub mod random;
 pub mod recognise;
 pub mod rustls;
 pub mod scan;
+mod signature;
 mod signs;
 pub mod table;
 mod walk;
@@ -24,4 +27,5 @@ pub use layers::FileId;
 pub use maps::file_offset;
 pub use plan::{Found, Plan, RecordWriter, Skipped};
 pub use scan::Scanner;
+pub use signature::Doubt;
 pub use table::{Hook, Library, Purpose};

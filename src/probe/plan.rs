@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::layers::FileId;
 use super::random::RandomPlace;
+use super::signature::Doubt;
 use super::table::{Hook, Library, Purpose};
 
 /// A library to be probed.
@@ -34,6 +35,8 @@ pub struct Found {
     pub version: String,
     /// Whether the library is part of a program.
     pub program: bool,
+    /// In a file without names, the functions that were not found for certain.
+    pub doubts: Vec<Doubt>,
     /// Number of the mount namespace in which it was found first; 0 for one that the user named.
     pub mntns: u32,
 }

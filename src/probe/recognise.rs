@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 
 use super::elf::{Elf, ElfError, Function, Range};
+use super::given::GivenError;
 use super::go::{self, CryptoTls, GoError};
 use super::inner::{self, Named};
-use super::nss;
 use super::random::{self, RandomPlace};
 use super::rustls::{self, RustlsError};
+use super::signature::{self, Doubt, Search};
 use super::table::{self, GO, Hook, Library, RUSTLS, TABLE, Unnamed};
+use super::{debug, nss, signs};
 
 /// What a file turned out to be.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub struct Recognised {
     pub version: String,
     /// Whether the library is part of a program.
     pub program: bool,
+    /// In a file without names, the functions that were not found for certain.
+    pub doubts: Vec<Doubt>,
 }
 
 /// Why a file can't be probed.
@@ -50,6 +55,10 @@ pub enum Unfit {
     },
     /// The functions of this library that have no name weren't found.
     Unnamed(&'static str),
+    /// It has no names, and a function that is needed is not to be found for certain.
+    Doubtful(&'static str, Doubt),
+    /// A function isn't where the user says it is.
+    Given(GivenError),
 }
 
 impl fmt::Display for Unfit {
@@ -69,6 +78,12 @@ impl fmt::Display for Unfit {
             Self::Unnamed(library) => {
                 write!(f, "the functions by which {library} reads and writes are not to be found in it")
             }
+            Self::Doubtful(library, doubt) => write!(
+                f,
+                "has {library} without names, and {doubt} (tell where it is: --lib FILE@{}=0xADDRESS,…)",
+                doubt.name
+            ),
+            Self::Given(error) => error.fmt(f),
         }
     }
 }
@@ -81,32 +96,42 @@ impl From<ElfError> for Unfit {
     }
 }
 
-/// Finds out which library of the table is in `file`, if any. What is read of the file is taken from
-/// `budget`, in bytes.
+/// Finds out which library of the table is in `file`, if any. Files with symbols are looked for in `roots`.
+/// What is read of the file is taken from `budget`, in bytes.
 ///
 /// # Errors
 /// When there is none, with the reason.
-pub fn recognise(file: &File, budget: &mut u64) -> Result<Recognised, Unfit> {
+pub fn recognise(file: &File, roots: &[&OwnedFd], budget: &mut u64) -> Result<Recognised, Unfit> {
     let mut elf = Elf::open(file, *budget)?;
-    let recognised = recognise_elf(&mut elf);
+    let recognised = recognise_elf(&mut elf, roots);
     *budget = budget.saturating_sub(elf.bytes_read());
     recognised
 }
 
-fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
+fn recognise_elf(elf: &mut Elf<'_>, roots: &[&OwnedFd]) -> Result<Recognised, Unfit> {
     let names = table::all_names();
-    let functions = elf.functions(&names)?;
-    let defined =
-        |wanted: &str| functions.iter().any(|f| names.get(f.name).is_some_and(|name| *name == wanted));
+    let mut functions = elf.functions(&names)?;
     // A file can hold several libraries.
-    let fitting: Vec<_> = TABLE.iter().filter(|library| library.needed().all(defined)).collect();
+    let mut fitting = fitting(&names, &functions);
     let go = go::recognise(elf, &names, &functions).map_err(Unfit::Go);
     let rustls = rustls::recognise(elf).map_err(Unfit::Rustls);
+    // Some names, but not all, are those of another library.
+    let nameless = !TABLE.iter().any(|row| row.is_tls() && row.needed().any(defined(&names, &functions)));
+    let other = !matches!(go, Ok(None)) || !matches!(rustls, Ok(None));
+    if nameless && fitting.is_empty() && !other && signs::has_tls(elf)? {
+        let elsewhere = debug::functions(elf, &names, roots);
+        let fits = self::fitting(&names, &elsewhere);
+        if fits.is_empty() {
+            return unnamed(elf, unfit(defined(&names, &functions)));
+        }
+        (functions, fitting) = (elsewhere, fits);
+    }
     let Some(&library) = fitting.first() else {
         if let Some(go) = go? {
             return Ok(go_program(elf, go));
         }
-        return rustls?.map_or_else(|| Err(unfit(defined)), |rustls| Ok(with_rustls(elf, rustls)));
+        let unknown = || Err(unfit(defined(&names, &functions)));
+        return rustls?.map_or_else(unknown, |rustls| Ok(with_rustls(elf, rustls)));
     };
     let (mut hooks, mut named) = hooks(&fitting, &names, &functions);
     named.extend(inner::improve(elf, &Named { names: &names, functions: &functions }, &mut hooks));
@@ -125,19 +150,56 @@ fn recognise_elf(elf: &mut Elf<'_>) -> Result<Recognised, Unfit> {
         hooks.extend(rustls.hooks);
         named.extend(rustls.functions);
     }
-    // Two names can stand for one place.
-    hooks.sort_unstable();
-    hooks.dedup();
-    Ok(Recognised {
-        library,
-        hooks,
-        functions: sorted(named),
-        random: library.random.and_then(|name| random_place(elf, name, &names, &functions)),
-        // What follows is for people. A library is probed also when it can't be told.
-        build_id: elf.build_id().unwrap_or_default(),
-        version: version(elf, library),
-        program: elf.is_program().unwrap_or_default(),
-    })
+    let random = library.random.and_then(|name| random_place(elf, name, &names, &functions));
+    Ok(Recognised { random, ..Recognised::new(elf, library, hooks, named) })
+}
+
+impl Recognised {
+    pub(super) fn new(
+        elf: &mut Elf<'_>,
+        library: &'static Library,
+        mut hooks: Vec<(Hook, u64)>,
+        functions: Vec<&'static str>,
+    ) -> Self {
+        // Two names can stand for one place.
+        hooks.sort_unstable();
+        hooks.dedup();
+        Self {
+            library,
+            hooks,
+            functions: sorted(functions),
+            random: None,
+            // What follows is for people. A library is probed also when it can't be told.
+            build_id: elf.build_id().unwrap_or_default(),
+            version: version(elf, library),
+            program: elf.is_program().unwrap_or_default(),
+            doubts: Vec::new(),
+        }
+    }
+}
+
+/// The libraries of which all is there that tells them.
+fn fitting(names: &[&str], functions: &[Function]) -> Vec<&'static Library> {
+    TABLE.iter().filter(|library| library.needed().all(defined(names, functions))).collect()
+}
+
+/// Whether a function of that name is among these.
+fn defined(names: &[&str], functions: &[Function]) -> impl Fn(&str) -> bool {
+    move |wanted| functions.iter().any(|f| names.get(f.name).is_some_and(|name| *name == wanted))
+}
+
+/// What there is without any name; `otherwise` if that is nothing.
+fn unnamed(elf: &mut Elf<'_>, otherwise: Unfit) -> Result<Recognised, Unfit> {
+    let signed = match signature::search(elf)? {
+        Search::Nothing => return Err(otherwise),
+        Search::Doubtful(library, doubt) => return Err(Unfit::Doubtful(library, doubt)),
+        Search::Found(signed) => signed,
+    };
+    let places = signed.functions.iter().filter_map(|(_, hook, a)| Some((*hook, elf.code_offset(*a)?)));
+    let hooks = places.collect();
+    let names = signed.functions.iter().map(|(name, ..)| *name).collect();
+    let recognised = Recognised::new(elf, signed.library, hooks, names);
+    Ok(Recognised { doubts: signed.doubts, ..recognised })
 }
 
 fn go_program(elf: &mut Elf<'_>, go: CryptoTls) -> Recognised {
@@ -149,6 +211,7 @@ fn go_program(elf: &mut Elf<'_>, go: CryptoTls) -> Recognised {
         build_id: elf.build_id().unwrap_or_default(),
         version: go.version,
         program: true,
+        doubts: Vec::new(),
     }
 }
 
@@ -161,6 +224,7 @@ fn with_rustls(elf: &mut Elf<'_>, rustls: rustls::Rustls) -> Recognised {
         build_id: elf.build_id().unwrap_or_default(),
         version: rustls.version,
         program: elf.is_program().unwrap_or_default(),
+        doubts: Vec::new(),
     }
 }
 

@@ -14,6 +14,7 @@ use std::{fmt, io};
 use rustix::fs::{FileType, OFlags, Stat};
 
 use super::elf::{BYTES_READ_MAX, Elf};
+use super::given;
 use super::layers::{FileId, Layers, mounts};
 use super::maps::{Mapping, code_mappings};
 use super::plan::{Found, Plan, Skipped};
@@ -64,6 +65,7 @@ enum Refusal {
     PlanFull,
     BudgetSpent,
     Ahead,
+    Twice,
     Unfit(Unfit),
 }
 
@@ -80,6 +82,7 @@ impl fmt::Display for Refusal {
             Self::Ahead => f.write_str(
                 "nobody runs it, and more such programs would take long to probe (name it by --lib)",
             ),
+            Self::Twice => f.write_str("named twice: give all of its functions at once"),
             Self::Unfit(unfit) => unfit.fmt(f),
         }
     }
@@ -96,6 +99,8 @@ impl Refusal {
 #[derive(Debug)]
 pub struct Scanner {
     proc: PathBuf,
+    /// The machine's root directory, which may have symbols that were taken out of files.
+    root: Option<OwnedFd>,
     found: HashSet<FileId>,
     /// Files that are no library, with the time of their last change.
     refused: HashMap<FileId, (i64, u64)>,
@@ -115,6 +120,16 @@ enum Seen<'a> {
     Program,
     /// Its name, at that path, is that of a library: then it is told why it isn't one.
     Named(&'a Path),
+}
+
+/// How a file was come by.
+struct Origin<'a> {
+    seen: Seen<'a>,
+    mntns: u32,
+    /// The root directory in which it was found, if not the machine's own.
+    root: Option<&'a OwnedFd>,
+    /// Where the user says that its functions are, if so.
+    places: &'a [(String, u64)],
 }
 
 /// What is remembered during one pass only, since its numbers are used again.
@@ -143,6 +158,7 @@ impl Scanner {
     pub fn new(proc: &Path) -> Self {
         Self {
             proc: proc.to_owned(),
+            root: sys::open_root(Path::new("/")).ok(),
             found: HashSet::new(),
             refused: HashMap::new(),
             ahead_left: usize::MAX,
@@ -177,6 +193,14 @@ impl Scanner {
     /// # Errors
     /// When it can't be opened, or holds no library of the table; in an inquiry such a one is skipped.
     pub fn library(&mut self, path: &Path) -> Result<(), LibraryError> {
+        self.library_at(path, &[])
+    }
+
+    /// The same, with names of functions and their virtual addresses in the file, if these are known.
+    ///
+    /// # Errors
+    /// As [`Self::library`]; and when that can't be true.
+    pub fn library_at(&mut self, path: &Path, places: &[(String, u64)]) -> Result<(), LibraryError> {
         let refused = |why| LibraryError { path: path.to_owned(), why };
         let name = sys::open_name(path).map_err(|error| refused(Refusal::Io(error)))?;
         let stat = check(&name).map_err(refused)?;
@@ -184,11 +208,12 @@ impl Scanner {
         let pid = std::process::id();
         let id = Layers::new(&self.proc).inode(&name, &stat, pid, &shown, &shown);
         if self.found.contains(&id) {
-            return Ok(());
+            return if places.is_empty() { Ok(()) } else { Err(refused(Refusal::Twice)) };
         }
         let mut budget = BYTES_READ_MAX;
-        match self.open(&name, path.to_owned(), id, 0, &mut budget, Seen::Named(path)) {
-            Err(why) if self.inquires => {
+        let origin = Origin { seen: Seen::Named(path), mntns: 0, root: None, places };
+        match self.open(&name, path.to_owned(), id, &mut budget, &origin) {
+            Err(why) if self.inquires && places.is_empty() => {
                 let told = within(&name, path, &why, Seen::Mapped, &mut budget);
                 self.skip(path.to_owned(), told.unwrap_or_else(|| why.to_string()), 0, Some(id));
                 Ok(())
@@ -300,7 +325,8 @@ impl Scanner {
             return Some(id);
         }
         let budget = pass.budgets.entry(view.mntns).or_insert(NAMESPACE_BYTES_MAX);
-        if let Err(why) = self.open(&name, path.clone(), id, view.mntns, budget, seen) {
+        let origin = Origin { seen, mntns: view.mntns, root: Some(&view.root), places: &[] };
+        if let Err(why) = self.open(&name, path.clone(), id, budget, &origin) {
             if matches!(why, Refusal::Unfit(_)) && self.refused.len() < REFUSED_MAX {
                 self.refused.insert(id, changed);
             }
@@ -320,9 +346,8 @@ impl Scanner {
         name: &OwnedFd,
         path: PathBuf,
         id: FileId,
-        mntns: u32,
         budget: &mut u64,
-        seen: Seen<'_>,
+        origin: &Origin<'_>,
     ) -> Result<(), Refusal> {
         if *budget == 0 {
             return Err(Refusal::BudgetSpent);
@@ -331,17 +356,35 @@ impl Scanner {
             return Err(Refusal::PlanFull);
         }
         let file = sys::reopen(name).map_err(Refusal::Io)?;
-        let Recognised { library, hooks, functions, random, build_id, version, program } =
-            recognise(&file, budget).map_err(Refusal::Unfit)?;
-        if matches!(seen, Seen::Program) {
+        let recognised = if origin.places.is_empty() {
+            let roots: Vec<_> = origin.root.into_iter().chain(&self.root).collect();
+            recognise(&file, &roots, budget)
+        } else {
+            given::recognise(&file, origin.places, budget)
+        };
+        let Recognised { library, hooks, functions, random, build_id, version, program, doubts } =
+            recognised.map_err(Refusal::Unfit)?;
+        let mntns = origin.mntns;
+        if matches!(origin.seen, Seen::Program) {
             self.ahead_left = self.ahead_left.checked_sub(1).ok_or(Refusal::Ahead)?;
         }
         self.found.insert(id);
         // rustls has no socket.
         self.plan.sends_records |= hooks.iter().any(|(hook, _)| matches!(hook, Hook::Rustls(_)));
-        let found =
-            Found { file, path, id, library, hooks, functions, random, build_id, version, program, mntns };
-        self.plan.found.push(found);
+        self.plan.found.push(Found {
+            file,
+            path,
+            id,
+            library,
+            hooks,
+            functions,
+            random,
+            build_id,
+            version,
+            program,
+            doubts,
+            mntns,
+        });
         Ok(())
     }
 
@@ -412,6 +455,9 @@ fn within(name: &OwnedFd, path: &Path, why: &Refusal, seen: Seen<'_>, budget: &m
     }
     // Of files that nobody uses only names are told, as reading them all would take long.
     let Seen::Mapped = seen else { return None };
+    if let Unfit::Doubtful(..) = unfit {
+        return Some(unfit.to_string());
+    }
     if let Unfit::Unknown = unfit
         && !is_own_program(name)
     {

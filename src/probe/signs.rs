@@ -30,12 +30,11 @@ const TEXT_BYTES_MAX: usize = 48;
 /// Longest version number.
 const NUMBER_BYTES_MAX: usize = 24;
 
-/// What the file seems to have within: `rustls 0.23.5`, `OpenSSL 3.0.19`, `TLS`; None where it has no sign of
-/// TLS.
+/// Whether the file has signs of TLS 1.3.
 ///
 /// # Errors
-/// When the file can't be read, or has more constants than may be read of it.
-pub(super) fn tls_within(elf: &mut Elf<'_>) -> Result<Option<String>, ElfError> {
+/// As [`tls_within`].
+pub(super) fn has_tls(elf: &mut Elf<'_>) -> Result<bool, ElfError> {
     let mut labels = LABELS.map(|label| (memmem::Finder::new(label), false));
     elf.constants(TEXT_BYTES_MAX, &mut |piece| {
         for (label, seen) in labels.iter_mut().filter(|(_, seen)| !seen) {
@@ -43,7 +42,16 @@ pub(super) fn tls_within(elf: &mut Elf<'_>) -> Result<Option<String>, ElfError> 
         }
         labels.iter().all(|(_, seen)| *seen)
     })?;
-    if labels.iter().any(|(_, seen)| !seen) {
+    Ok(labels.iter().all(|(_, seen)| *seen))
+}
+
+/// What the file seems to have within: `rustls 0.23.5`, `OpenSSL 3.0.19`, `TLS`; None where it has no sign of
+/// TLS.
+///
+/// # Errors
+/// When the file can't be read, or has more constants than may be read of it.
+pub(super) fn tls_within(elf: &mut Elf<'_>) -> Result<Option<String>, ElfError> {
+    if !has_tls(elf)? {
         return Ok(None);
     }
     let mut marks = MARKS.map(|(mark, name)| (memmem::Finder::new(mark), name, false));

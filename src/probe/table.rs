@@ -131,6 +131,18 @@ impl Hook {
     }
 }
 
+impl Hook {
+    /// Whether what the program reads or writes passes through it.
+    #[must_use]
+    pub fn moves_data(self) -> bool {
+        use Hook::{
+            ReadEx, ReadInt, ReadIntFlags, ReadLong, WriteAll, WriteEx, WriteExFlags, WriteInt, WriteLong,
+        };
+        matches!(self, ReadEx | ReadInt | ReadIntFlags | ReadLong)
+            || matches!(self, WriteAll | WriteEx | WriteExFlags | WriteInt | WriteLong)
+    }
+}
+
 /// One function of a library.
 #[derive(Debug)]
 pub struct Symbol {
@@ -206,6 +218,10 @@ const SSL_SYMBOLS: &[Symbol] = &[
     optional("SSL_write_early_data", Hook::WriteEx),
     optional("SSL_write_ex2", Hook::WriteExFlags),
     optional("SSL_sendfile", Hook::WriteUnseen),
+    // BoringSSL has it as a function.
+    optional("SSL_set_tlsext_host_name", Hook::HostName),
+    // Where the library is part of a program.
+    optional("BIO_write", Hook::Record),
 ];
 
 /// The functions of GnuTLS's interface. `gnutls_record_send_file` calls `gnutls_record_send` with what it has
@@ -304,12 +320,24 @@ const NSS_SYMBOLS: &[Symbol] = &[
 ];
 
 const SSL_FILES: &[&str] = &["libssl*.so*", "libnode.so*", "node", "nodejs"];
+/// Programs and plugins that have it within, too.
+const BORING_FILES: &[&str] = &[
+    "libssl*.so*",
+    "envoy",
+    "bun",
+    "chrome",
+    "chromium",
+    "headless_shell",
+    "chrome-headless-shell",
+    "electron",
+    "cygrpc*.so",
+];
 
 /// The known libraries. The first row that fits is taken, so the more particular come first.
 pub static TABLE: &[Library] = &[
     Library {
         name: "BoringSSL",
-        files: SSL_FILES,
+        files: BORING_FILES,
         // Of the libraries with this interface, only BoringSSL and its kin have it.
         marks: &["SSL_set_custom_verify"],
         symbols: SSL_SYMBOLS,
@@ -401,7 +429,20 @@ pub static TABLE: &[Library] = &[
 
 /// Programs that send and receive records by themselves, which their library has in memory: their names, and
 /// those of files that they map.
-const RECORD_SENDERS: &[&str] = &["python3*", "_ssl.*.so", "node", "nodejs", "libnode.so*"];
+const RECORD_SENDERS: &[&str] = &[
+    "python3*",
+    "_ssl.*.so",
+    "node",
+    "nodejs",
+    "libnode.so*",
+    "bun",
+    "chrome",
+    "chromium",
+    "headless_shell",
+    "chrome-headless-shell",
+    "electron",
+    "cygrpc*.so",
+];
 
 /// Whether a file of that name shows that [`Hook::Record`] is worth its cost.
 #[must_use]

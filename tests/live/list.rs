@@ -11,8 +11,10 @@ use crate::container::{Container, Host, Place};
 use crate::go_program::Gomove;
 use crate::lab::Lab;
 use crate::process::{Process, run};
+use crate::stripped::blind;
 
-/// A program with OpenSSL within, that waits; `static` and stripped it has no function by name.
+/// A program with OpenSSL within, that waits; `static` and stripped it has no function by name, and what
+/// tells its functions otherwise is taken from it.
 fn stripped(lab: &Lab) -> PathBuf {
     let (source, program) = (lab.path("waits.c"), lab.path("waits"));
     let text = "#include <openssl/ssl.h>\n#include <stdio.h>\n#include <unistd.h>\n\
@@ -24,6 +26,7 @@ fn stripped(lab: &Lab) -> PathBuf {
     // The linker warns of what a static program can't do, which this one doesn't.
     compile.args(["-O1", "-static", "-s", "-w", "-o"]).arg(&program).arg(&source);
     run(compile.args(["-lssl", "-lcrypto"])).succeeds();
+    blind(&program);
     program
 }
 

@@ -13,7 +13,7 @@ use tlsdump::probe::{Hook, Scanner};
 use crate::{FakeProc, PROC, libssl, named, scan};
 
 /// File offsets of the functions of a library as readelf(1) gives them, by name.
-fn offsets_by_readelf(path: &Path) -> Option<BTreeMap<String, u64>> {
+pub(crate) fn offsets_by_readelf(path: &Path) -> Option<BTreeMap<String, u64>> {
     let run = |options: &str| {
         let output = Command::new("readelf").arg(options).arg(path).output().ok()?;
         String::from_utf8(output.stdout).ok()
@@ -151,7 +151,7 @@ fn damaged_files_end_in_an_answer() {
     let answer = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
         let file = File::open(&path).unwrap();
-        let told = recognise(&file, &mut BYTES_READ_MAX.clone()).is_ok();
+        let told = recognise(&file, &[], &mut BYTES_READ_MAX.clone()).is_ok();
         if let Ok(mut elf) = Elf::open(&file, BYTES_READ_MAX) {
             let _ = (elf.functions(&["SSL_read"]), elf.build_id(), elf.defined_versions(), elf.is_program());
             assert!(elf.bytes_read() <= BYTES_READ_MAX);
@@ -204,7 +204,8 @@ fn one_name_again_and_again_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("libssl.so");
     fs::write(&path, bytes).unwrap();
-    let error = recognise(&File::open(&path).unwrap(), &mut BYTES_READ_MAX.clone()).unwrap_err().to_string();
+    let error =
+        recognise(&File::open(&path).unwrap(), &[], &mut BYTES_READ_MAX.clone()).unwrap_err().to_string();
     assert_eq!(error, "too large an ELF file: one function name again and again");
 }
 
@@ -212,11 +213,11 @@ fn one_name_again_and_again_is_refused() {
 fn no_more_is_read_than_the_budget() {
     let file = File::open(libssl()).unwrap();
     let mut budget = BYTES_READ_MAX;
-    recognise(&file, &mut budget).unwrap();
+    recognise(&file, &[], &mut budget).unwrap();
     let needed = BYTES_READ_MAX - budget;
     assert!(needed > 0 && needed < file.metadata().unwrap().len());
     let mut less = 10_000;
-    let error = recognise(&file, &mut less).unwrap_err().to_string();
+    let error = recognise(&file, &[], &mut less).unwrap_err().to_string();
     assert_eq!(error, "too large an ELF file: tables of more bytes than are read");
     assert!(less < 10_000);
 }

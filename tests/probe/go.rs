@@ -131,7 +131,7 @@ fn answer(bytes: &[u8]) -> Result<Recognised, Unfit> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file.rewind().unwrap();
-    recognise(&file, &mut BYTES_READ_MAX.clone())
+    recognise(&file, &[], &mut BYTES_READ_MAX.clone())
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -199,6 +199,6 @@ fn a_long_list_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("long"), &bytes).unwrap();
     let file = File::open(dir.path().join("long")).unwrap();
-    let why = recognise(&file, &mut BYTES_READ_MAX.clone()).unwrap_err().to_string();
+    let why = recognise(&file, &[], &mut BYTES_READ_MAX.clone()).unwrap_err().to_string();
     assert_eq!(why, "a Go program, but its table of functions is too long");
 }

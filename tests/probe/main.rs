@@ -7,6 +7,7 @@ mod files;
 mod go;
 mod namespaces;
 mod overlays;
+mod signature;
 
 use std::fs;
 use std::os::unix::fs::symlink;

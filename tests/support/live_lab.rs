@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::process::run;
 
 /// The programs that the tests run, besides the shell and coreutils.
-const PROGRAMS: [&str; 29] = [
+const PROGRAMS: [&str; 33] = [
     "capinfos",
     "certutil",
     "curl",
@@ -26,12 +26,15 @@ const PROGRAMS: [&str; 29] = [
     "mosquitto_sub",
     "mount",
     "nginx",
+    "nm",
     "node",
     "nsenter",
+    "objcopy",
     "openssl",
     "pk12util",
     "psql",
     "python3",
+    "readelf",
     "redis-check-rdb",
     "redis-cli",
     "selfserv",
@@ -41,6 +44,7 @@ const PROGRAMS: [&str; 29] = [
     "unbound",
     "unshare",
     "wget",
+    "xz",
 ];
 
 /// Libraries by which clients are built, and how.

@@ -8,7 +8,7 @@ use object::LittleEndian as Le;
 use object::elf::{self, Sym64};
 
 /// Most bytes that are read of one file, all tables together.
-pub const BYTES_READ_MAX: u64 = 512 << 20;
+pub const BYTES_READ_MAX: u64 = 1 << 30;
 /// Largest of the small tables that are read whole.
 const TABLE_BYTES_MAX: u64 = 256 << 10;
 /// Size of the pieces in which tables are streamed: a multiple of the size of a symbol.

@@ -15,6 +15,8 @@ use object::elf::{Verdaux, Verdef};
 use object::pod::{self, Pod};
 
 mod bounded;
+pub(super) mod debug;
+mod frames;
 mod places;
 mod pointers;
 mod rust;
@@ -22,6 +24,7 @@ mod rust;
 use bounded::Bounded;
 pub use bounded::{BYTES_READ_MAX, ElfError};
 pub(super) use bounded::{Range, Result};
+pub(super) use frames::Frames;
 pub(super) use places::Place;
 
 /// Longest function name that can be looked for.
@@ -102,6 +105,24 @@ impl<'a> Elf<'a> {
     /// # Errors
     /// When a table is damaged or too large.
     pub fn functions(&mut self, names: &[&str]) -> Result<Vec<Function>> {
+        let symbols = self.symbols(names)?;
+        Ok(self.in_code(&symbols))
+    }
+
+    /// Those symbols that are in a segment of code, each place once, in order.
+    fn in_code(&self, symbols: &[(usize, u64, u64)]) -> Vec<Function> {
+        let function = |&(name, address, bytes): &(usize, u64, u64)| {
+            self.code_offset(address).map(|offset| Function { name, offset, bytes })
+        };
+        let mut found: Vec<_> = symbols.iter().filter_map(function).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The same by address: index of the name, address, length. A file that has only symbols has no code to
+    /// give a place in.
+    pub(super) fn symbols(&mut self, names: &[&str]) -> Result<Vec<(usize, u64, u64)>> {
         let mut found = Vec::new();
         for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
             let Some(table) = self.section(kind).copied() else { continue };
@@ -114,8 +135,6 @@ impl<'a> Elf<'a> {
                 self.defined_at(&places, range_of(&table), &mut found)?;
             }
         }
-        found.sort_unstable();
-        found.dedup();
         Ok(found)
     }
 
@@ -165,6 +184,12 @@ impl<'a> Elf<'a> {
         }
         let interpreted = self.segments.iter().any(|s| s.p_type.get(Le) == elf::PT_INTERP);
         Ok(interpreted && self.soname()?.is_none())
+    }
+
+    /// Whether the loader may put it to any address.
+    #[must_use]
+    pub fn is_moved(&self) -> bool {
+        self.kind != elf::ET_EXEC
     }
 
     /// Names of the symbol versions that the file defines (`OPENSSL_3.0.0`).
@@ -269,27 +294,22 @@ impl<'a> Elf<'a> {
         &mut self,
         places: &HashMap<u32, usize>,
         table: Range,
-        found: &mut Vec<Function>,
+        found: &mut Vec<(usize, u64, u64)>,
     ) -> Result<()> {
-        let mut addresses = Vec::new();
         self.file.stream(table, 0, &mut |_, piece, _| {
             let mut rest = piece;
             while let Ok((symbol, tail)) = pod::from_bytes::<Sym64<Le>>(rest) {
                 rest = tail;
                 let Some(&name) = places.get(&symbol.st_name.get(Le)) else { continue };
                 if symbol.st_type() == elf::STT_FUNC && symbol.st_shndx.get(Le) != elf::SHN_UNDEF {
-                    addresses.push((name, symbol.st_value.get(Le), symbol.st_size.get(Le)));
+                    found.push((name, symbol.st_value.get(Le), symbol.st_size.get(Le)));
                 }
-                if addresses.len() > HITS_MAX {
+                if found.len() > HITS_MAX {
                     return Err(ElfError::TooMuch("one function again and again"));
                 }
             }
             Ok(false)
         })?;
-        let function = |&(name, address, bytes): &(usize, u64, u64)| {
-            self.code_offset(address).map(|offset| Function { name, offset, bytes })
-        };
-        found.extend(addresses.iter().filter_map(function));
         Ok(())
     }
 

@@ -40,14 +40,42 @@ impl Elf<'_> {
         keep: usize,
         each: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<()> {
-        let ranges = match self.section_named(".rodata")? {
-            Some(place) => vec![place.range],
-            None => self.segments.iter().filter(|segment| is_constant(segment)).map(contents_of).collect(),
+        self.constants_at(keep, &mut |_, piece| each(piece))
+    }
+
+    /// The same with the address of each piece.
+    pub(in crate::probe) fn constants_at(
+        &mut self,
+        keep: usize,
+        each: &mut dyn FnMut(u64, &[u8]) -> bool,
+    ) -> Result<()> {
+        let places = match self.section_named(".rodata")? {
+            Some(place) => vec![place],
+            None => self.segments.iter().filter(|segment| is_constant(segment)).map(place_of).collect(),
         };
+        self.stream_at(&places, keep, each)
+    }
+
+    /// Gives all code, and what is loaded with it, to `each` as [`Self::constants_at`] does.
+    pub(in crate::probe) fn code(
+        &mut self,
+        keep: usize,
+        each: &mut dyn FnMut(u64, &[u8]) -> bool,
+    ) -> Result<()> {
+        let places: Vec<_> = self.segments.iter().filter(|segment| is_code(segment)).map(place_of).collect();
+        self.stream_at(&places, keep, each)
+    }
+
+    fn stream_at(
+        &mut self,
+        places: &[Place],
+        keep: usize,
+        each: &mut dyn FnMut(u64, &[u8]) -> bool,
+    ) -> Result<()> {
         let mut enough = false;
-        for range in ranges {
-            self.file.stream(range, keep, &mut |_, piece, _| {
-                enough = each(piece);
+        for place in places {
+            self.file.stream(place.range, keep, &mut |base, piece, _| {
+                enough = each(place.address.wrapping_add(base), piece);
                 Ok(enough)
             })?;
             if enough {
@@ -59,14 +87,8 @@ impl Elf<'_> {
 
     /// Whether an offset in the file is within a segment of code.
     pub(in crate::probe) fn is_code(&self, offset: u64) -> bool {
-        let code = |segment: &&ProgramHeader64<Le>| {
-            segment.p_type.get(Le) == elf::PT_LOAD && segment.p_flags.get(Le).0 & elf::PF_X.0 != 0
-        };
-        self.segments
-            .iter()
-            .filter(code)
-            .map(contents_of)
-            .any(|range| offset.checked_sub(range.offset).is_some_and(|within| within < range.bytes))
+        let mut ranges = self.segments.iter().filter(|s| is_code(s)).map(|s| place_of(s).range);
+        ranges.any(|range| offset.checked_sub(range.offset).is_some_and(|within| within < range.bytes))
     }
 
     /// Some bytes of the file, no more than of a small table.
@@ -121,6 +143,11 @@ fn is_constant(segment: &ProgramHeader64<Le>) -> bool {
     segment.p_type.get(Le) == elf::PT_LOAD && segment.p_flags.get(Le).0 & elf::PF_W.0 == 0
 }
 
-fn contents_of(segment: &ProgramHeader64<Le>) -> Range {
-    Range { offset: segment.p_offset.get(Le), bytes: segment.p_filesz.get(Le) }
+fn is_code(segment: &ProgramHeader64<Le>) -> bool {
+    segment.p_type.get(Le) == elf::PT_LOAD && segment.p_flags.get(Le).0 & elf::PF_X.0 != 0
+}
+
+fn place_of(segment: &ProgramHeader64<Le>) -> Place {
+    let range = Range { offset: segment.p_offset.get(Le), bytes: segment.p_filesz.get(Le) };
+    Place { address: segment.p_vaddr.get(Le), range }
 }

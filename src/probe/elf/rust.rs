@@ -24,9 +24,9 @@ impl Elf<'_> {
         choose: &dyn Fn(&str) -> Option<usize>,
     ) -> Result<Vec<Function>> {
         let mut found = Vec::new();
-        let Some(table) = self.section(elf::SHT_SYMTAB).copied() else { return Ok(found) };
+        let Some(table) = self.section(elf::SHT_SYMTAB).copied() else { return Ok(Vec::new()) };
         let sound = table.sh_entsize.get(Le) == size_of::<Sym64<Le>>() as u64;
-        let Some(strings) = self.linked(&table).filter(|_| sound) else { return Ok(found) };
+        let Some(strings) = self.linked(&table).filter(|_| sound) else { return Ok(Vec::new()) };
         let mark = memmem::Finder::new(mark);
         let mut places = HashMap::new();
         self.file.stream(strings, NAME_BYTES_MAX, &mut |base, piece, old| {
@@ -50,9 +50,7 @@ impl Elf<'_> {
         if !places.is_empty() {
             self.defined_at(&places, range_of(&table), &mut found)?;
         }
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
+        Ok(self.in_code(&found))
     }
 }
 
