@@ -26,6 +26,8 @@ mod pcapng;
 mod process;
 #[path = "../support/live_rustls.rs"]
 mod rustls_program;
+#[path = "../support/live_relay.rs"]
+mod relay;
 #[path = "../support/live_servers.rs"]
 mod servers;
 #[path = "../support/live_services.rs"]
@@ -38,6 +40,7 @@ mod streams;
 mod addresses;
 mod bindings;
 mod bytes;
+mod coverage;
 mod doctor;
 mod ends;
 mod filters;

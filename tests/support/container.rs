@@ -1,12 +1,12 @@
 //! Containers as runtimes make them: mount namespaces over one image, whose files are the same inodes in all.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::lab::Lab;
-use crate::process::Process;
+use crate::process::{Process, run};
 
 /// The machine's own files by overlayfs, and the directory of the test at its place. `$1` is the container's
 /// directory, `$2` the test's.
@@ -48,6 +48,8 @@ impl Place for Host {
 pub(crate) struct Container {
     sleep: Process,
     mntns: u32,
+    /// Where it is mounted, in its own namespace.
+    directory: PathBuf,
 }
 
 impl Container {
@@ -55,13 +57,14 @@ impl Container {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let name = format!("container{}", MADE.fetch_add(1, Ordering::Relaxed));
         let mut make = Command::new("unshare");
-        make.args(["--mount", "--", "sh", "-euc", MAKE, "sh"]).arg(lab.path(&name)).arg(lab.directory());
+        let directory = lab.path(&name);
+        make.args(["--mount", "--", "sh", "-euc", MAKE, "sh"]).arg(&directory).arg(lab.directory());
         let sleep = Process::start(&make);
         sleep.stdout_line("a container", |line| line == "ready");
         let link = std::fs::read_link(format!("/proc/{}/ns/mnt", sleep.pid())).unwrap();
         let link = link.to_str().unwrap();
         let number = link.strip_prefix("mnt:[").and_then(|rest| rest.strip_suffix(']'));
-        Self { mntns: number.unwrap().parse().unwrap(), sleep }
+        Self { mntns: number.unwrap().parse().unwrap(), sleep, directory }
     }
 
     /// The number of its mount namespace.
@@ -72,6 +75,17 @@ impl Container {
     /// tlsdump's option for it.
     pub(crate) fn option(&self) -> String {
         format!("--mntns={}", self.mntns)
+    }
+
+    /// Makes a directory of the machine a directory of the container, as a volume is.
+    pub(crate) fn bind(&self, from: &Path, to: &Path) {
+        let mut command = Command::new("nsenter");
+        let pid = self.sleep.pid().to_string();
+        command.args(["--target", &pid, "--mount", "--", "sh", "-euc"]);
+        // The namespace's own root is still the machine's; the container's is below it.
+        command.args(["mkdir -p \"$2\"; mount --bind \"$1\" \"$2\"", "sh"]);
+        command.arg(from).arg(self.directory.join("root").join(to.strip_prefix("/").unwrap()));
+        run(&command).succeeds();
     }
 
     /// Its root directory, seen from outside.

@@ -88,6 +88,11 @@ impl Process {
         self.stderr.wait(0, fits).unwrap_or_else(|| panic!("waited in vain for {what}:\n{self}"))
     }
 
+    /// Whether this very line is on standard output by now.
+    pub(crate) fn has_printed(&self, line: &str) -> bool {
+        self.stdout.0.0.lock().unwrap().lines.iter().any(|printed| printed == line)
+    }
+
     /// Types a line on its standard input.
     pub(crate) fn type_line(&mut self, line: &str) {
         let stdin = self.child.stdin.as_mut().unwrap();

@@ -71,11 +71,21 @@ pub(crate) fn s_server(lab: &Lab, place: &impl Place) -> (Process, SocketAddr) {
 /// Looks instead of connecting: a server may take one client only.
 #[track_caller]
 pub(crate) fn wait_for_listener(port: u16) {
-    let tables = [("/proc/net/tcp", 8), ("/proc/net/tcp6", 32)];
-    let listens_in = |(table, digits)| {
+    wait_until("the server listens", || listens(port).then_some(()));
+}
+
+/// The same, as long as the server runs.
+#[track_caller]
+pub(crate) fn wait_for_listener_of(server: &mut Process, port: u16) {
+    wait_until("the server listens", || {
+        assert!(!server.is_over(), "it should serve:\n{server}");
+        listens(port).then_some(())
+    });
+}
+
+fn listens(port: u16) -> bool {
+    [("/proc/net/tcp", 8), ("/proc/net/tcp6", 32)].into_iter().any(|(table, digits)| {
         let wanted = format!(":{port:04X} {:0digits$}:0000 0A ", 0);
         std::fs::read_to_string(table).unwrap().contains(&wanted)
-    };
-    let listens = || tables.into_iter().any(listens_in);
-    wait_until("the server listens", || listens().then_some(()));
+    })
 }

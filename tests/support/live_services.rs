@@ -10,7 +10,7 @@ use crate::servers::nginx_command;
 use crate::stage::Stage;
 
 /// The Python whose modules `./dev setup` installs.
-const PYTHON: &str = "/usr/bin/python3";
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
 /// Makes a database as a user without rights, which PostgreSQL insists on, and serves it. `$1` is a directory
 /// that is made, `$2` a certificate with its key.
