@@ -102,8 +102,9 @@ pub struct Scanner {
     /// The machine's root directory, which may have symbols that were taken out of files.
     root: Option<OwnedFd>,
     found: HashSet<FileId>,
-    /// Files that are no library, with the time of their last change.
-    refused: HashMap<FileId, (i64, u64)>,
+    /// Files that are no library, and whether signs of TLS were looked for in them, with the time of their
+    /// last change.
+    refused: HashMap<(FileId, bool), (i64, u64)>,
     /// How many programs that nobody runs may still be found.
     ahead_left: usize,
     plan: Plan,
@@ -321,14 +322,17 @@ impl Scanner {
         };
         let id = pass.layers.inode(&name, &stat, view.pid, &shown, &path);
         let changed = (stat.st_ctime, stat.st_ctime_nsec);
-        if self.found.contains(&id) || self.refused.get(&id) == Some(&changed) {
+        // A program that was only found in its directory may be one that a process runs.
+        let inquired = self.inquires && matches!(seen, Seen::Mapped);
+        let refused = |inquired| self.refused.get(&(id, inquired)) == Some(&changed);
+        if self.found.contains(&id) || refused(true) || refused(false) && !inquired {
             return Some(id);
         }
         let budget = pass.budgets.entry(view.mntns).or_insert(NAMESPACE_BYTES_MAX);
         let origin = Origin { seen, mntns: view.mntns, root: Some(&view.root), places: &[] };
         if let Err(why) = self.open(&name, path.clone(), id, budget, &origin) {
             if matches!(why, Refusal::Unfit(_)) && self.refused.len() < REFUSED_MAX {
-                self.refused.insert(id, changed);
+                self.refused.insert((id, inquired), changed);
             }
             let within = if self.inquires { within(&name, &path, &why, seen, budget) } else { None };
             // Most mapped files are no TLS libraries; only of those that seem to be it is worth telling.
