@@ -319,7 +319,9 @@ const NSS_SYMBOLS: &[Symbol] = &[
     optional("SSL_GetNextProto", Hook::NssProtocol),
 ];
 
-const SSL_FILES: &[&str] = &["libssl*.so*", "libnode.so*", "node", "nodejs"];
+/// Also modules of Python that have it within: of cryptography and of curl_cffi.
+const SSL_FILES: &[&str] =
+    &["libssl*.so*", "libnode.so*", "node", "nodejs", "_rust.abi3.so", "_wrapper.abi3.so"];
 /// Programs and plugins that have it within, too.
 const BORING_FILES: &[&str] = &[
     "libssl*.so*",
@@ -331,6 +333,7 @@ const BORING_FILES: &[&str] = &[
     "chrome-headless-shell",
     "electron",
     "cygrpc*.so",
+    "_wrapper.abi3.so",
 ];
 
 /// The known libraries. The first row that fits is taken, so the more particular come first.
