@@ -7,14 +7,18 @@
 //! `TLSDUMP_WRITE_COVERAGE=1` writes the table instead of comparing it. `TLSDUMP_ROWS=words` runs only rows
 //! whose name has these words, and leaves the table alone.
 
+mod bundled;
 mod check;
 mod clients;
+mod databases;
 mod document;
+mod go;
 mod javascript;
 mod listed;
 mod peers;
 mod play;
 mod python;
+mod scripts;
 mod servers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,7 +55,6 @@ pub(crate) enum Installed {
     Apt(&'static str),
     /// A package of another kind, of that name; `tests/support/programs` gets it, into a directory that
     /// becomes `/opt/…` in the container.
-    #[allow(dead_code)]
     Other { from: &'static str, package: &'static str, directory: &'static str },
 }
 
@@ -75,9 +78,9 @@ pub(crate) enum Talk {
         protocol: &'static str,
         /// How TLS begins.
         style: &'static str,
-        /// The script of the peer in clear behind the relay. Of a client it is the server, and gets its port
+        /// The command of the peer in clear behind the relay. Of a client it is the server, and gets its port
         /// and a directory; of a server the client, and gets the relay's port, the mark and a directory.
-        peer: &'static str,
+        peer: &'static [&'static str],
         asks: &'static [&'static str],
         answers: &'static [&'static str],
     },
@@ -88,9 +91,6 @@ pub(crate) enum Talk {
 pub(crate) enum Verdict {
     /// Every byte, with true addresses.
     Works,
-    /// Every byte, but which connection it was is not known; and why.
-    #[allow(dead_code)]
-    NoAddresses(&'static str),
     /// Nothing, though `tlsdump list` has it: a fault, and what is known of it.
     Missed(&'static str),
     /// Nothing: `tlsdump list` gives a reason that has these words.
@@ -98,7 +98,16 @@ pub(crate) enum Verdict {
 }
 
 /// All rows, in the order of the page.
-const TABLES: &[&[Row]] = &[clients::ROWS, python::ROWS, javascript::ROWS, servers::ROWS];
+const TABLES: &[&[Row]] = &[
+    clients::ROWS,
+    servers::ROWS,
+    databases::ROWS,
+    python::ROWS,
+    javascript::ROWS,
+    scripts::ROWS,
+    go::ROWS,
+    bundled::ROWS,
+];
 
 #[test]
 fn every_row_of_the_table_is_as_it_says() {
@@ -138,7 +147,10 @@ impl Row {
             Side::Client => "client",
             Side::Server => "server",
         };
-        format!("{}, {side}", self.program)
+        match self.installed {
+            Installed::Apt(_) => format!("{}, {side}", self.program),
+            Installed::Other { package, .. } => format!("{}, {side} ({package})", self.program),
+        }
     }
 }
 

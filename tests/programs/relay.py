@@ -1,11 +1,12 @@
 """Stands between a program that speaks TLS and one that doesn't, and keeps what went over the TLS connection.
 
     relay.py serve CERTIFICATE DIRECTORY STYLE BACKEND,BACKEND2 PORT...    takes TLS, hands it on in clear
-    relay.py connect - DIRECTORY ALPN PORT:SERVER...                       takes clear, hands it on by TLS
+    relay.py connect CERTIFICATE DIRECTORY STYLE PORT:SERVER...            takes clear, hands it on by TLS
 
 With `serve` a client that chose HTTP/2 gets to BACKEND2. Nothing is handed on before a line comes on standard
-input; the first bytes that wait for it are told by `holding PORT`. STYLE is how TLS begins: `direct`, or
-`postgresql` after an SSLRequest.
+input; the first bytes that wait for it are told by `holding PORT`. STYLE is how TLS begins: `direct`; `h2` or
+`http/1.1` with that protocol; `postgresql` after an SSLRequest; `mysql` after a greeting and the answer to it, and
+then both sides are TLS, as a server in clear would count its packets differently.
 
 Of each connection, at its end: `connection NUMBER PORT LOCAL REMOTE`; what was read from the TLS side is in the
 file NUMBER.read, what was written to it in NUMBER.wrote.
@@ -51,11 +52,12 @@ class Relayed:
         self.port, self.tls, self.clear = port, tls, clear
         self.ends = address(tls.getsockname()), address(tls.getpeername())
         self.read, self.wrote = bytearray(), bytearray()
+        self.over = False
 
     def relay(self):
         self.tls.setblocking(False)
         reads = [self.tls, self.clear]
-        while self.clear in reads:
+        while self.clear in reads and not self.over:
             ready = select.select(reads, [], [])[0]
             if self.tls in ready and not self.from_tls():
                 reads.remove(self.tls)
@@ -72,9 +74,10 @@ class Relayed:
             except OSError:
                 data = b""
             if not data:
-                # HTTP/2 has no half-closed connections.
-                both = self.tls.selected_alpn_protocol() == "h2"
-                self.clear.shutdown(socket.SHUT_RDWR if both else socket.SHUT_WR)
+                # Only what is in clear can be closed in one direction; and HTTP/2 isn't.
+                self.over = isinstance(self.clear, ssl.SSLSocket) or self.tls.selected_alpn_protocol() == "h2"
+                if not self.over:
+                    self.clear.shutdown(socket.SHUT_WR)
                 return False
             self.read += data
             if not GATE.is_set():
@@ -83,10 +86,16 @@ class Relayed:
             self.clear.sendall(data)
 
     def from_clear(self):
+        # Where it is TLS it may be readable without anything to read.
+        self.clear.setblocking(False)
         try:
             data = self.clear.recv(CHUNK)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
         except OSError:
             data = b""
+        finally:
+            self.clear.setblocking(True)
         at = 0
         while at < len(data):
             try:
@@ -117,18 +126,30 @@ class Relayed:
         say("connection", number, self.port, *self.ends)
 
 
+def packet(connection):
+    """A packet of MySQL's protocol."""
+    header = exactly(connection, 4)
+    return header + exactly(connection, int.from_bytes(header[:3], "little"))
+
+
 def serve(backends):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATE)
-    if len(backends) > 1:
+    if STYLE == "h2" or len(backends) > 1:
         context.set_alpn_protocols(["h2", "http/1.1"])
 
     def accept(port, connection):
+        if STYLE == "mysql":
+            clear = socket.create_connection(("127.0.0.1", backends[0]))
+            connection.sendall(packet(clear))
+            clear.sendall(packet(connection))
+            clear = client_context().wrap_socket(clear)
+            return Relayed(port, context.wrap_socket(connection, server_side=True), clear)
         if STYLE == "postgresql":
             exactly(connection, 8)
             connection.sendall(b"S")
         tls = context.wrap_socket(connection, server_side=True)
-        backend = backends[tls.selected_alpn_protocol() == "h2"]
+        backend = backends[-1] if tls.selected_alpn_protocol() == "h2" else backends[0]
         clear = socket.create_connection(("127.0.0.1", backend))
         return Relayed(port, tls, clear)
 
@@ -136,14 +157,18 @@ def serve(backends):
 
 
 def connect(servers):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    context = client_context()
     if STYLE in ("h2", "http/1.1"):
         context.set_alpn_protocols([STYLE])
 
     def accept(port, clear):
         connection = socket.create_connection(("127.0.0.1", servers[port]))
+        if STYLE == "mysql":
+            clear.sendall(packet(connection))
+            connection.sendall(packet(clear))
+            server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            server.load_cert_chain(CERTIFICATE)
+            clear = server.wrap_socket(clear, server_side=True)
         if STYLE == "postgresql":
             connection.sendall(bytes.fromhex("0000000804d2162f"))
             exactly(connection, 1)
@@ -151,6 +176,13 @@ def connect(servers):
         return Relayed(port, tls, clear)
 
     return accept
+
+
+def client_context():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def handle(accept, port, connection):

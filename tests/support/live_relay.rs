@@ -1,5 +1,5 @@
-//! Drives `tests/programs/relay.py`, which is the peer of programs under test: it speaks TLS with them, speaks
-//! in clear with a server or client behind it, and knows every byte and both addresses.
+//! Drives `tests/programs/relay.py`, the peer of programs under test: it speaks TLS with them, in clear with
+//! a server or client behind it, and knows every byte and both addresses.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,9 +34,8 @@ impl Relay {
     pub(crate) fn for_clients(lab: &Lab, style: &str, backends: &[u16], ports: &[u16]) -> Self {
         let backends = backends.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
         let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
-        let certificate = lab.certificate().display().to_string();
         let arguments = [&[backends], &ports[..]].concat();
-        Self::start(lab, ["serve", &certificate, style], &arguments, &ports)
+        Self::start(lab, ["serve", style], &arguments, &ports)
     }
 
     /// Takes connections in clear on the first of each pair of ports, and hands them on by TLS to the second.
@@ -44,22 +43,17 @@ impl Relay {
     pub(crate) fn for_servers(lab: &Lab, style: &str, pairs: &[(u16, u16)]) -> Self {
         let ports: Vec<_> = pairs.iter().map(|(port, _)| port.to_string()).collect();
         let arguments: Vec<_> = pairs.iter().map(|(port, server)| format!("{port}:{server}")).collect();
-        Self::start(lab, ["connect", "-", style], &arguments, &ports)
+        Self::start(lab, ["connect", style], &arguments, &ports)
     }
 
     #[track_caller]
-    fn start(
-        lab: &Lab,
-        [side, certificate, style]: [&str; 3],
-        arguments: &[String],
-        ports: &[String],
-    ) -> Self {
+    fn start(lab: &Lab, [side, style]: [&str; 2], arguments: &[String], ports: &[String]) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let directory = lab.path(&format!("relay{}", STARTED.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir(&directory).unwrap();
         let mut command = Host.command(PYTHON);
-        command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/relay.py"), side, certificate]);
-        command.arg(&directory).arg(style).args(arguments);
+        command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/relay.py"), side]);
+        command.arg(lab.certificate()).arg(&directory).arg(style).args(arguments);
         let process = Process::start(&command);
         for port in ports {
             process.stdout_line("the relay", |line| line == format!("listening {port}"));

@@ -71,7 +71,7 @@ pub(crate) fn check(
             assert!(why.contains(words), "the list says: {why}");
             assert!(captured.conversations.is_empty(), "it works now: change the row\n{captured}");
         }
-        (Verdict::Works | Verdict::NoAddresses(_), Listed::Found { .. }) => {
+        (Verdict::Works, Listed::Found { .. }) => {
             assert_eq!(conversations.len(), own.len(), "connections:\n{captured}");
             own.iter().for_each(|relayed| is_exact(row, captured, relayed));
             assert_eq!(found, made, "{captured}");
@@ -95,20 +95,8 @@ pub(crate) fn check(
 /// A connection is there with every byte, truly attributed.
 #[track_caller]
 fn is_exact(row: &Row, captured: &Captured, relayed: &Relayed) {
-    let conversation = match row.verdict {
-        Verdict::NoAddresses(_) => {
-            let same = |c: &&Conversation| c.written().bytes() == relayed.written;
-            let mut fitting = captured.conversations.iter().filter(same);
-            let fitting = (fitting.next(), fitting.next());
-            let (Some(only), None) = fitting else { panic!("not once with these bytes:\n{captured}") };
-            only
-        }
-        _ => {
-            let conversation = captured.between(relayed.program, relayed.relay);
-            assert_eq!(conversation.server, row.server(relayed), "the SYN goes to it:\n{captured}");
-            conversation
-        }
-    };
+    let conversation = captured.between(relayed.program, relayed.relay);
+    assert_eq!(conversation.server, row.server(relayed), "the SYN goes to it:\n{captured}");
     assert_eq!(captured.value(conversation, "tuple"), row.socket, "{captured}");
     let library = captured.value(conversation, "lib");
     assert!(is_file(&library, row.file), "{library}");
@@ -120,12 +108,12 @@ fn is_exact(row: &Row, captured: &Captured, relayed: &Relayed) {
     }
 }
 
-/// `bytes` are what the peer had. Of HTTP/2 one of both may have a little that the other did not read any more.
+/// `bytes` are what the peer had. Of HTTP/2 one may have a little that the other did not read any more.
 #[track_caller]
 fn same(row: &Row, bytes: &[u8], peer: &[u8], what: &str) {
     let common = bytes.iter().zip(peer).take_while(|(a, b)| a == b).count();
     let longer = bytes.len().max(peer.len());
-    let unread = if row.is_http2() { UNREAD_MAX } else { 0 };
+    let unread = if row.is_within_http2() { UNREAD_MAX } else { 0 };
     let show = |bytes: &[u8]| bytes[common..bytes.len().min(common + 100)].escape_ascii().to_string();
     assert!(
         common == bytes.len().min(peer.len()) && longer - common <= unread,
@@ -142,8 +130,14 @@ fn is_empty(conversation: &Conversation) -> bool {
 }
 
 impl Row {
+    /// Pages of HTTP/2.
     fn is_http2(&self) -> bool {
         matches!(self.talk, Talk::Http { version: 2, .. })
+    }
+
+    /// Anything in HTTP/2.
+    fn is_within_http2(&self) -> bool {
+        self.is_http2() || matches!(self.talk, Talk::Other { style: "h2", .. })
     }
 
     /// Who of a connection was connected to.

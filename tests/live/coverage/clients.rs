@@ -33,10 +33,15 @@ pub(crate) const ROWS: &[Row] = &[
         talk: super::Talk::Other {
             protocol: "HTTP/1.1",
             style: "direct",
-            peer: "mkdir \"$2/repository\"; cd \"$2/repository\"
+            peer: &[
+                "sh",
+                "-euc",
+                "mkdir \"$2/repository\"; cd \"$2/repository\"
                 git init -q .; git config user.email live@example; git config user.name live
                 seq 20000 >file; git add file; git commit -qm 'first of all'; git update-server-info
                 exec /usr/bin/python3 -m http.server -d \"$2\" -b 127.0.0.1 \"$1\"",
+                "sh",
+            ],
             asks: &[
                 "GET /repository/.git/info/refs?service=git-upload-pack HTTP/1.1\r\n",
                 "GET /repository/.git/HEAD HTTP/1.1\r\n",

@@ -10,22 +10,22 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/COVERAGE.md");
 
 const HEAD: &str = "# Programs and libraries
 
-Programs that people run, each as it is installed, captured live. **This page is written by a test**
-(`tests/live/coverage.rs`), which runs every row; `./dev test` fails if a row is not as it stands here, numbers of
-versions aside. `TLSDUMP_WRITE_COVERAGE=1 ./dev test` writes it anew.
+Programs that people run, each as it is installed, captured live. **This page is written by a test**,
+`tests/live/coverage.rs`, which runs every row. `./dev test` fails if a row is not as it stands here, numbers
+of versions aside; with `TLSDUMP_WRITE_COVERAGE=1` the test writes the page anew.
 
-Each program runs in two containers at the same time, of which one is captured. Its peer is a relay that speaks TLS
-with it and hands everything on in clear to a server, or takes it from a client, of that protocol; the relay keeps
-every byte of each connection and both of its addresses. A row is *exact* if the capture has, of each connection, the
-very bytes that the relay has, in both directions, with nothing missing, and nothing of the neighbour; its addresses
-are *true* if they are those that the relay saw.
+Each program runs in two containers at the same time, of which one is captured. Its peer is a relay that
+speaks TLS with it, and hands everything on in clear to a server of that protocol, or takes it from a client.
+The relay keeps every byte of each connection and both of its addresses. A row is *exact* if the capture has,
+of each connection, the very bytes that the relay has, in both directions, with nothing missing, and nothing of
+the neighbour; its addresses are *true* if they are those that the relay saw.
 
-- **library**: what `tlsdump list --mntns` says of the file that has the TLS, while the program runs; versions, as far
-  as it tells them, are below.
-- **socket**: how the connection was found, as `tuple=` in the capture tells it: `nested` is a socket used within the
-  call of the library, `record` a TLS record that the program sent by itself.
-- **requests**, **answers**: how many of them were captured, of how many. Web pages are of 20 to 75,000 bytes, the
-  last one asked for by POST where the program can.
+- **library**: what `tlsdump list` says of the file that has the TLS, while the program runs in its container;
+  versions, as far as it tells them, are below.
+- **socket**: how the connection was found, as `tuple=` in the capture tells it: `nested` is a socket that was
+  used within the call of the library, `record` a TLS record that the program sent by itself.
+- **requests**, **answers**: how many of them were captured, of how many. Web pages have from 20 to 75,000
+  bytes; the last one is asked for by POST where the program can.
 ";
 
 /// What comes after it is of that day and is not compared.
@@ -51,9 +51,7 @@ pub(crate) fn text(outcomes: &[(&Row, &Outcome)]) -> String {
     for (row, outcome) in outcomes {
         match row.verdict {
             Verdict::Works => {}
-            Verdict::NoAddresses(why) | Verdict::Missed(why) => {
-                text += &format!("- {}: {why}.\n", row.name())
-            }
+            Verdict::Missed(why) => text += &format!("- {}: {why}.\n", row.name()),
             Verdict::Nothing(_) => {
                 let Listed::Refused(why) = &outcome.listed else { continue };
                 text += &format!("- {}: it {why}.\n", row.name());
@@ -86,15 +84,12 @@ fn line(row: &Row, outcome: &Outcome) -> String {
     };
     let [socket, bytes, addresses] = match row.verdict {
         Verdict::Works => [row.socket, "exact", "true"],
-        Verdict::NoAddresses(_) => [row.socket, "exact", "unknown"],
         Verdict::Missed(_) | Verdict::Nothing(_) => ["", "none", ""],
     };
     let count = |Count { captured, made }: &Count| format!("{captured} of {made}");
     let (requests, answers) = (count(&outcome.requests), count(&outcome.answers));
-    format!(
-        "| {} | {from} | {role} | {protocol} | {library} | {socket} | {requests} | {answers} | {bytes} | {addresses} |\n",
-        row.program
-    )
+    let cells = [row.program, &from, role, protocol, library, socket, &requests, &answers, bytes, addresses];
+    format!("| {} |\n", cells.join(" | "))
 }
 
 /// When and where: not compared.

@@ -10,18 +10,29 @@ const NODE_CLIENT: Row =
 const NODE_SERVER: Row =
     Row { installed: Installed::Apt("nodejs"), file: NODE_FILE, command: NODE, socket: "record", ..SERVER };
 
-pub(crate) const ROWS: &[Row] = &[
-    Row {
-        program: "node https",
-        script: "
+pub(crate) const HTTPS_CLIENT: &str = "
 const https = require('https'), [url, port, mark] = process.argv.slice(1)
 const ask = (page, method, body) => new Promise((done, fail) => {
   const options = { method, rejectUnauthorized: false, headers: { 'Content-Length': body.length } }
-  https.request(`${url}/${page}`, options, (answer) => answer.resume().on('end', done)).on('error', fail).end(body)
+  const request = https.request(`${url}/${page}`, options, (answer) => answer.resume().on('end', done))
+  request.on('error', fail).end(body)
 })
-ask(1, 'GET', '').then(() => ask(2, 'GET', '')).then(() => ask(3, 'POST', `body from ${mark}`))",
-        ..NODE_CLIENT
-    },
+ask(1, 'GET', '').then(() => ask(2, 'GET', '')).then(() => ask(3, 'POST', `body from ${mark}`))";
+pub(crate) const HTTPS_SERVER: &str = "
+const fs = require('fs'), https = require('https'), [port, file] = process.argv.slice(1)
+const pem = fs.readFileSync(file)
+https.createServer({ key: pem, cert: pem }, (request, response) => {
+  let body = ''
+  request.on('data', (data) => { body += data })
+  request.on('end', () => {
+    const text = `${body} gets the page ${request.url} `.repeat(1000)
+    response.writeHead(200, { 'Content-Length': text.length })
+    response.end(text)
+  })
+}).listen(Number(port), '127.0.0.1')";
+
+pub(crate) const ROWS: &[Row] = &[
+    Row { program: "node https", script: HTTPS_CLIENT, ..NODE_CLIENT },
     Row {
         program: "node fetch",
         script: "
@@ -49,22 +60,7 @@ const asks = [ask(1, 'GET', ''), ask(2, 'GET', ''), ask(3, 'POST', `body from ${
 Promise.all(asks).then(() => session.close())",
         ..NODE_CLIENT
     },
-    Row {
-        program: "node https",
-        script: "
-const fs = require('fs'), https = require('https'), [port, file] = process.argv.slice(1)
-const pem = fs.readFileSync(file)
-https.createServer({ key: pem, cert: pem }, (request, response) => {
-  let body = ''
-  request.on('data', (data) => { body += data })
-  request.on('end', () => {
-    const text = `${body} gets the page ${request.url} `.repeat(1000)
-    response.writeHead(200, { 'Content-Length': text.length })
-    response.end(text)
-  })
-}).listen(Number(port), '127.0.0.1')",
-        ..NODE_SERVER
-    },
+    Row { program: "node https", script: HTTPS_SERVER, ..NODE_SERVER },
     Row {
         program: "node http2",
         talk: HTTP2,

@@ -26,14 +26,19 @@ impl Web {
         let (directory, large) = (lab.directory().display(), large.display());
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temporary = temporary.map(|kind| format!("{kind}_temp_path {directory}/{kind};")).concat();
-        let server = |listen: &str| {
-            format!(
-                "server {{ listen 127.0.0.1:{listen}; default_type text/plain;
-                    location ~ /2$ {{ alias {large}; }}
-                    location / {{ return 200 \"answer to $request_uri\\n\"; }} }}"
-            )
-        };
-        let servers = [server(&ports[0].to_string()), server(&format!("{} http2", ports[1]))].concat();
+        let [http1, http2] = ports;
+        // Over HTTP/2 nginx alone would answer a request before it has read it, which curl can't take.
+        let servers = format!(
+            "server {{
+                listen 127.0.0.1:{http1}; default_type text/plain;
+                location ~ /2$ {{ alias {large}; }}
+                location / {{ return 200 \"answer to $request_uri\\n\"; }}
+            }}
+            server {{
+                listen 127.0.0.1:{http2} http2;
+                location / {{ proxy_pass http://127.0.0.1:{http1}; }}
+            }}"
+        );
         let file = lab.path("web.conf");
         let settings = format!(
             "daemon off; pid {directory}/web.pid; error_log stderr; events {{}}

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::check::{Outcome, check};
 use super::listed::Listed;
 use super::peers::{Web, pages};
-use super::{Installed, Row, Side, Talk};
+use super::{Installed, Row, SHELL, Side, Talk};
 use crate::capture::Tlsdump;
 use crate::container::{Container, Host, Place};
 use crate::lab::{Lab, free_port};
@@ -120,7 +120,7 @@ impl Stage<'_> {
         let directory = self.lab.path(MARKS[which]);
         let mut command = self.places[which].shell("cd \"$1\"; shift; exec \"$@\"", &[]);
         command.arg(&directory).args(self.row.command).arg(self.row.script);
-        if self.row.command[0] == "sh" {
+        if self.row.command == SHELL {
             command.arg("sh");
         }
         command.args(arguments).arg(directory);
@@ -140,7 +140,8 @@ impl Stage<'_> {
                 let port = free_port();
                 let directory = self.lab.path("peer");
                 std::fs::create_dir(&directory).unwrap();
-                let server = Host.shell(peer, &[&port.to_string(), &directory.display().to_string()]);
+                let mut server = Host.command(peer[0]);
+                server.args(&peer[1..]).arg(port.to_string()).arg(directory);
                 let mut process = Process::start(&server);
                 wait_for_listener_of(&mut process, port);
                 (style, vec![port], Some(process))
@@ -154,7 +155,9 @@ impl Stage<'_> {
         let directory = self.lab.path(mark);
         let Talk::Http { version, posts } = self.row.talk else {
             let Talk::Other { peer, .. } = self.row.talk else { unreachable!() };
-            return Host.shell(peer, &[&port.to_string(), mark, &directory.display().to_string()]);
+            let mut command = Host.command(peer[0]);
+            command.args(&peer[1..]).args([&port.to_string(), mark]).arg(directory);
+            return command;
         };
         let http = if version == 2 { "--http2-prior-knowledge" } else { "--http1.1" };
         let data = if posts { body(mark) } else { String::new() };

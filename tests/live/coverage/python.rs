@@ -5,6 +5,37 @@ use super::{CLIENT, HTTP1_GET, Installed, PYTHON, Row, SERVER};
 const PYTHON_CLIENT: Row = Row { installed: Installed::Apt("python3"), command: PYTHON, ..CLIENT };
 const PYTHON_SERVER: Row = Row { installed: Installed::Apt("python3"), command: PYTHON, ..SERVER };
 
+pub(crate) const PYCURL: &str = "
+import io, pycurl, sys
+url, port, mark = sys.argv[1:4]
+curl, answer = pycurl.Curl(), io.BytesIO()
+curl.setopt(curl.SSL_VERIFYPEER, 0)
+curl.setopt(curl.SSL_VERIFYHOST, 0)
+curl.setopt(curl.WRITEDATA, answer)
+for page in 1, 2, 3:
+    curl.setopt(curl.URL, f'{url}/{page}')
+    if page == 3:
+        curl.setopt(curl.POSTFIELDS, f'body from {mark}')
+    curl.perform()
+curl.close()";
+pub(crate) const PYOPENSSL: &str = "
+import socket, sys
+from OpenSSL import SSL
+url, port, mark = sys.argv[1:4]
+context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+for page in 1, 2, 3:
+    connection = SSL.Connection(context, socket.create_connection(('127.0.0.1', int(port))))
+    connection.set_connect_state()
+    connection.sendall(f'GET /{mark}/{page} HTTP/1.0\\r\\n\\r\\n'.encode())
+    answer = b''
+    try:
+        while True:
+            answer += connection.recv(1 << 16)
+    except SSL.ZeroReturnError:
+        assert answer.startswith(b'HTTP/1.1 200 ')
+    connection.shutdown()
+    connection.close()";
+
 pub(crate) const ROWS: &[Row] = &[
     Row {
         program: "Python http.client",
@@ -40,7 +71,8 @@ with requests.Session() as session:
 import asyncio, ssl, sys
 url, port, mark = sys.argv[1:4]
 async def ask(page):
-    reader, writer = await asyncio.open_connection('127.0.0.1', int(port), ssl=ssl._create_unverified_context())
+    context = ssl._create_unverified_context()
+    reader, writer = await asyncio.open_connection('127.0.0.1', int(port), ssl=context)
     writer.write(f'GET /{mark}/{page} HTTP/1.0\\r\\n\\r\\n'.encode())
     assert (await reader.read()).startswith(b'HTTP/1.1 200 ')
     writer.close()
@@ -71,42 +103,14 @@ asyncio.run(main())",
         program: "pycurl",
         installed: Installed::Apt("python3-pycurl"),
         file: "libgnutls.so",
-        script: "
-import io, pycurl, sys
-url, port, mark = sys.argv[1:4]
-curl, answer = pycurl.Curl(), io.BytesIO()
-curl.setopt(curl.SSL_VERIFYPEER, 0)
-curl.setopt(curl.SSL_VERIFYHOST, 0)
-curl.setopt(curl.WRITEDATA, answer)
-for page in 1, 2, 3:
-    curl.setopt(curl.URL, f'{url}/{page}')
-    if page == 3:
-        curl.setopt(curl.POSTFIELDS, f'body from {mark}')
-    curl.perform()
-curl.close()",
+        script: PYCURL,
         ..PYTHON_CLIENT
     },
     Row {
         program: "pyOpenSSL",
         installed: Installed::Apt("python3-openssl"),
         talk: HTTP1_GET,
-        script: "
-import socket, sys
-from OpenSSL import SSL
-url, port, mark = sys.argv[1:4]
-context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-for page in 1, 2, 3:
-    connection = SSL.Connection(context, socket.create_connection(('127.0.0.1', int(port))))
-    connection.set_connect_state()
-    connection.sendall(f'GET /{mark}/{page} HTTP/1.0\\r\\n\\r\\n'.encode())
-    answer = b''
-    try:
-        while True:
-            answer += connection.recv(1 << 16)
-    except SSL.ZeroReturnError:
-        assert answer.startswith(b'HTTP/1.1 200 ')
-    connection.shutdown()
-    connection.close()",
+        script: PYOPENSSL,
         ..PYTHON_CLIENT
     },
     Row {
@@ -131,7 +135,8 @@ import asyncio, ssl, sys
 port, certificate = sys.argv[1:3]
 async def serve(reader, writer):
     head = (await reader.readuntil(b'\\r\\n\\r\\n')).decode()
-    length = sum(int(line[15:]) for line in head.split('\\r\\n') if line.lower().startswith('content-length:'))
+    lines = head.lower().split('\\r\\n')
+    length = sum(int(line[15:]) for line in lines if line.startswith('content-length:'))
     text = (await reader.readexactly(length)).decode() + ' is what came, for ' + head.split(' ')[1]
     text *= 1000
     head = f'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: {len(text)}\\r\\n\\r\\n'

@@ -13,7 +13,7 @@ http {
     server {
         listen 127.0.0.1:$1 ssl http2;
         ssl_certificate $2; ssl_certificate_key $2;
-        location / { root $5/pages; error_page 405 =200 \\$uri; }
+        location / { proxy_pass http://127.0.0.1:$3; }
     }
 }
 END
@@ -106,13 +106,15 @@ END
     Row {
         program: "socat",
         installed: Installed::Apt("socat"),
-        script: "exec socat \"OPENSSL-LISTEN:$1,bind=127.0.0.1,fork,reuseaddr,cert=$2,verify=0\" \"TCP:127.0.0.1:$3\"",
+        script: "exec socat \"OPENSSL-LISTEN:$1,bind=127.0.0.1,fork,reuseaddr,cert=$2,verify=0\" \\
+            \"TCP:127.0.0.1:$3\"",
         ..SERVER
     },
     Row {
         program: "ncat",
         installed: Installed::Apt("ncat"),
-        script: "exec ncat -lk --ssl --ssl-cert \"$2\" --ssl-key \"$2\" -c \"ncat 127.0.0.1 $3\" 127.0.0.1 \"$1\"",
+        script: "exec ncat -lk --ssl --ssl-cert \"$2\" --ssl-key \"$2\" -c \"ncat 127.0.0.1 $3\" \\
+            127.0.0.1 \"$1\"",
         ..SERVER
     },
     Row {
@@ -121,8 +123,13 @@ END
         talk: Talk::Other {
             protocol: "lines",
             style: "direct",
-            peer: "{ for number in 1 2 3; do echo \"question $number from $2\"; sleep 0.1; done; sleep 1; } |
+            peer: &[
+                "sh",
+                "-euc",
+                "{ for number in 1 2 3; do echo \"question $number from $2\"; sleep 0.1; done; sleep 1; } |
                 ncat 127.0.0.1 \"$1\"",
+                "sh",
+            ],
             asks: &["question 1 from {}\n", "question 2 from {}\n", "question 3 from {}\n"],
             answers: &["answer 1 of {}\n", "answer 2 of {}\n", "answer 3 of {}\n"],
         },
