@@ -7,6 +7,7 @@ const fn wheel(package: &'static str, directory: &'static str) -> Installed {
 }
 
 const STRIPPED: &str = "has BoringSSL within";
+const RUSTLS: &str = "has rustls";
 const OPENSSL_1_1: Installed =
     Installed::Other { from: "Debian 11", package: "openssl 1.1.1", directory: "openssl-1.1" };
 
@@ -160,7 +161,7 @@ END
         installed: wheel("deno", "deno"),
         file: "deno",
         talk: HTTP2,
-        verdict: Verdict::Nothing("has rustls"),
+        verdict: Verdict::Nothing(RUSTLS),
         script: "cat >get.js <<'END'
 const [url, port, mark] = Deno.args
 for (const page of [1, 2]) await (await fetch(`${url}/${page}`)).text()
@@ -168,6 +169,33 @@ await (await fetch(`${url}/3`, { method: 'POST', body: `body from ${mark}` })).t
 END
             HOME=$5 DENO_NO_UPDATE_CHECK=1 exec /opt/deno/bin/deno run -q -A \\
                 --unsafely-ignore-certificate-errors get.js \"$@\"",
+        ..CLIENT
+    },
+    Row {
+        program: "uv",
+        installed: wheel("uv", "uv"),
+        file: "uv",
+        talk: Talk::Other {
+            protocol: "HTTP/1.1",
+            style: "direct",
+            peer: &["sh", "-euc", "exec /usr/bin/python3 -m http.server -b 127.0.0.1 \"$1\"", "sh"],
+            asks: &["GET /{}/one/ HTTP/1.1\r\n", "GET /{}/two/ HTTP/1.1\r\n", "GET /{}/three/ HTTP/1.1\r\n"],
+            answers: &["404 File not found", "Error code explanation", "Nothing matches the given URI"],
+        },
+        verdict: Verdict::Nothing(RUSTLS),
+        // The packages are not there, which is what it is told.
+        script: "for package in one two three; do
+                echo $package | HOME=$5 /opt/uv/bin/uv -q pip compile --no-cache --allow-insecure-host 127.0.0.1 \\
+                    --python /usr/bin/python3 --index-url \"$1\" - || [ $? = 1 ]
+            done",
+        ..CLIENT
+    },
+    Row {
+        program: "ureq",
+        installed: Installed::Other { from: "built by the test", package: "crate ureq", directory: "rustweb" },
+        file: "rustweb",
+        verdict: Verdict::Nothing(RUSTLS),
+        script: "exec /opt/rustweb/bin/rustweb \"$1\" \"$3\"",
         ..CLIENT
     },
     Row {

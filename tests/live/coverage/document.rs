@@ -17,8 +17,8 @@ of versions aside; with `TLSDUMP_WRITE_COVERAGE=1` the test writes the page anew
 Each program runs in two containers at the same time, of which one is captured. Its peer is a relay that
 speaks TLS with it, and hands everything on in clear to a server of that protocol, or takes it from a client.
 The relay keeps every byte of each connection and both of its addresses. A row is *exact* if the capture has,
-of each connection, the very bytes that the relay has, in both directions, with nothing missing, and nothing of
-the neighbour; its addresses are *true* if they are those that the relay saw.
+of each connection, the very bytes that the relay has, in both directions, with nothing missing, and nothing
+of the neighbour; its addresses are *true* if they are those that the relay saw.
 
 - **library**: what `tlsdump list` says of the file that has the TLS, while the program runs in its container;
   versions, as far as it tells them, are below.
