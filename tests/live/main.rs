@@ -24,10 +24,10 @@ mod part_files;
 mod pcapng;
 #[path = "../support/live_process.rs"]
 mod process;
-#[path = "../support/live_rustls.rs"]
-mod rustls_program;
 #[path = "../support/live_relay.rs"]
 mod relay;
+#[path = "../support/live_rustls.rs"]
+mod rustls_program;
 #[path = "../support/live_servers.rs"]
 mod servers;
 #[path = "../support/live_services.rs"]
