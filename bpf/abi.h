@@ -162,7 +162,6 @@ struct config {
 	__u32 use_ring; /* the map events is a ring buffer, else a perf buffer */
 	__u32 own_pid; /* never traced; its exiting threads teach namespace ids */
 	__u32 wakeup_bytes; /* waiting in the ring buffer before user space is woken */
-	__u32 recv_arguments; /* so many has tcp_recvmsg() */
 };
 
 /* Counted where it happens, per CPU; cumulative. */
@@ -193,8 +192,8 @@ struct session {
 	__u32 ended; /* bit set of enum close_reason: told already */
 	__u32 named; /* bit set of enum name_kind: told already */
 	__u32 gone; /* not 0: nothing is left of it, so what is at its place now is another */
-	__u32 record_seen; /* not 0: a record of it was seen leaving by its socket */
-	__u32 reserved;
+	__u32 record_seen; /* not 0: no more of its records are awaited; one was seen leaving by its socket */
+	__u32 copies; /* so many of its records were seen leaving by another socket too */
 	__u64 retried; /* what is written when a call without a buffer asks to go on; 0: nothing */
 };
 

@@ -71,12 +71,13 @@ static __always_inline bool session_bind(void *ctx, struct session *s, u64 ssl, 
 }
 
 /* At calls that move data, as long as no addresses are known: the descriptor may be connected by now. */
-static __always_inline void session_bind_fd(void *ctx, struct session *s, u64 ssl)
+static __noinline int session_bind_fd(void *ctx, struct session *s, u64 ssl)
 {
 	struct sock *sk = sock_of_fd(s->fd);
 
 	if (sk && s->sock != (u64)sk)
 		session_bind(ctx, s, ssl, sk, HOW_FD);
+	return 0;
 }
 
 /* The program gives the session this descriptor, or none. */

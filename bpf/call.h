@@ -32,6 +32,7 @@ struct call {
 	u64 out; /* where the function stores the number of bytes, or what else the return needs */
 	u64 at_ns;
 	u64 receives; /* the struct sock from which the thread is just receiving, where that is needed */
+	u64 reads; /* where the library is just reading to from memory, where that is looked at */
 	u32 dir;
 	u32 sockets; /* bit set: which have been seen inside */
 };
@@ -42,7 +43,7 @@ struct call {
 struct calls {
 	struct call frames[CALL_DEPTH];
 	u32 depth;
-	u32 reserved;
+	u32 around; /* the frame that was looked for last */
 };
 
 /* Preallocated and not LRU: a call that blocks for hours must not be forgotten. Emptied at thread exit. */

@@ -24,9 +24,10 @@ struct record_key {
 struct awaited {
 	u64 ssl;
 	u64 session;
+	u64 sock; /* by which it left, or 0 */
 };
 
-/* Records that were written to memory and not yet seen leaving by TCP. LRU: some never are. */
+/* Records that were written to memory. LRU: some are never seen leaving. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, AWAITED_MAX);
@@ -34,19 +35,36 @@ struct {
 	__type(value, struct awaited);
 } awaited SEC(".maps");
 
-/* Processes that have such: asked at each use of a socket on the machine. */
+#define WATCH_SENT 1 /* its records are awaited */
+#define WATCH_RECEIVED 2 /* what it receives is to be remembered */
+#define WATCH_NOT 4 /* but does not tell whose it is */
+
+/* Processes that are watched, and for what: asked at each use of a socket on the machine. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, PROCESSES_MAX);
 	__type(key, u32);
 	__type(value, u8);
-} awaiting SEC(".maps");
+} watched SEC(".maps");
 
-static __always_inline bool is_awaiting(void)
+/* For what the process is watched. */
+static __always_inline u8 watched_for(void)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	u8 *what = bpf_map_lookup_elem(&watched, &pid);
 
-	return bpf_map_lookup_elem(&awaiting, &pid);
+	return what ? *what : 0;
+}
+
+/* Watches the process for this too. */
+static __always_inline u8 watch_process(u8 what)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	u8 before = watched_for(), all = before | what;
+
+	if (all != before)
+		bpf_map_update_elem(&watched, &pid, &all, BPF_ANY);
+	return all;
 }
 
 /* Whether the `len` bytes at `data` begin with the header of a record of whatever type. */
@@ -67,6 +85,7 @@ static __always_inline bool record_read(struct record_key *key, const void *data
 {
 	u32 length;
 
+	__builtin_memset(key->beginning, 0, sizeof(key->beginning));
 	if (len < RECORD_BYTES_MIN || bpf_probe_read_user(key->beginning, RECORD_BYTES_MIN, data))
 		return false;
 	if (key->beginning[0] != RECORD_HANDSHAKE && key->beginning[0] != RECORD_APPLICATION_DATA)
@@ -94,7 +113,6 @@ int BPF_UPROBE(record_written, void *bio, const void *data, int len)
 	struct session_key of;
 	struct awaited awaits = {};
 	struct session *s;
-	u8 one = 1;
 
 	if (!call || len <= 0)
 		return 0;
@@ -106,53 +124,7 @@ int BPF_UPROBE(record_written, void *bio, const void *data, int len)
 	awaits.session = s->context.session;
 	/* What is awaited already is another session's, whose record a callback passes on. */
 	bpf_map_update_elem(&awaited, &key, &awaits, BPF_NOEXIST);
-	bpf_map_update_elem(&awaiting, &key.pid, &one, BPF_NOEXIST);
-	return 0;
-}
-
-/* A record, if it is one, leaves by `sk`. Gives the session whose it is, or 0. */
-static __noinline u64 record_leaves(void *ctx, struct sock *sk, const struct vector *piece)
-{
-	struct record_key key = {};
-	struct session_key of;
-	struct awaited *awaits;
-	struct session *s;
-	u64 session;
-
-	if (!record_read(&key, (void *)piece->base, piece->len))
-		return 0;
-	awaits = bpf_map_lookup_elem(&awaited, &key);
-	if (!awaits)
-		return 0;
-	of = session_key(awaits->ssl);
-	session = awaits->session;
-	s = bpf_map_lookup_elem(&sessions, &of);
-	/* A callback of one session may have passed on another's: the library's calls aren't all seen. */
-	if (!s || s->context.session != session || is_others(s, sk)) {
-		bpf_map_delete_elem(&awaited, &key);
-		return 0;
-	}
-	if (s->sock == (u64)sk && has_ports(&s->context.conn, sk))
-		s->record_seen = 1;
-	else if (session_bind(ctx, s, awaits->ssl, sk, HOW_RECORD))
-		s->record_seen = s->context.conn.family != 0;
-	/* By another socket it may only go to whoever sends it by TCP. */
-	if (s->context.conn.family)
-		bpf_map_delete_elem(&awaited, &key);
-	return session;
-}
-
-/* The same of all that begins with one. */
-static __always_inline u64 records_leave(void *ctx, struct sock *sk, const struct moving *m)
-{
-	struct vector piece;
-
-	for (u32 i = 0; i < VECTORS_MAX && moving_piece(m, i, &piece); i++) {
-		u64 session = record_leaves(ctx, sk, &piece);
-
-		if (session)
-			return session;
-	}
+	watch_process(WATCH_SENT);
 	return 0;
 }
 

@@ -150,7 +150,6 @@ int rustls_exit_encrypt(struct pt_regs *ctx)
 	struct awaited awaits = {};
 	struct session_key of;
 	struct session *s;
-	u8 one = 1;
 
 	if (!t || t->record_sp != RETURN_SP(ctx))
 		return 0;
@@ -161,8 +160,8 @@ int rustls_exit_encrypt(struct pt_regs *ctx)
 		return 0;
 	awaits.ssl = t->record_ssl;
 	awaits.session = s->context.session;
-	bpf_map_update_elem(&awaited, &key, &awaits, BPF_ANY);
-	bpf_map_update_elem(&awaiting, &key.pid, &one, BPF_NOEXIST);
+	bpf_map_update_elem(&awaited, &key, &awaits, BPF_NOEXIST);
+	watch_process(WATCH_SENT);
 	return 0;
 }
 

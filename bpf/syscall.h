@@ -3,7 +3,7 @@
 #ifndef TLSDUMP_SYSCALL_H
 #define TLSDUMP_SYSCALL_H
 
-#define VECTORS_MAX 8 /* pieces of one call that are looked at */
+#define VECTORS_MAX 4 /* pieces of one call that are looked at */
 
 /* Numbers of system calls: asm/unistd_64.h, asm-generic/unistd.h. */
 #if defined(__TARGET_ARCH_x86)

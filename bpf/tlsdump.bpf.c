@@ -24,6 +24,8 @@
 #include "packet.h"
 #include "secret.h"
 #include "record.h"
+#include "received.h"
+#include "sent.h"
 #include "witness.h"
 #include "uring.h"
 #include "nss.h"

@@ -88,7 +88,7 @@ static __always_inline int uring_submits(void *ctx, struct io_kiocb *req)
 	struct moving m = {};
 	struct sock *sk;
 
-	if (!is_awaiting() || !moving_of_request(&m, req))
+	if (!(watched_for() & WATCH_SENT) || !moving_of_request(&m, req))
 		return 0;
 	sk = sock_of_request(req);
 	if (sk)

@@ -65,21 +65,24 @@ static __always_inline struct call *call_around(void)
 {
 	u64 thread = bpf_get_current_pid_tgid(), nearest = STACK_NEAR;
 	struct calls *c = bpf_map_lookup_elem(&calls, &thread);
-	struct call *found = NULL;
 	u64 sp;
+	u32 i;
 
 	if (!c || c->depth == 0)
 		return NULL;
+	c->around = CALL_DEPTH;
 	sp = USER_SP(user_registers());
-	for (u32 i = 0; i < CALL_DEPTH && i < c->depth; i++) {
+	for (i = 0; i < CALL_DEPTH && i < c->depth; i++) {
 		u64 above = c->frames[i].sp - sp;
 
 		if (above <= nearest) {
 			nearest = above;
-			found = &c->frames[i];
+			c->around = i;
 		}
 	}
-	return found;
+	/* By way of the map, so that the verifier goes on with one pointer, not with one for each frame. */
+	i = *(volatile u32 *)&c->around;
+	return i < CALL_DEPTH ? &c->frames[i & (CALL_DEPTH - 1)] : NULL;
 }
 
 static __always_inline struct session *session_of_call(struct call *call)
@@ -125,7 +128,8 @@ static __always_inline int witness(void *ctx, struct sock *sk, u32 dir, s64 len)
 	struct call *call = call_top();
 	struct moving m = {};
 	struct session *s;
-	bool awaiting, is_go = false;
+	bool awaiting, listening, is_go = false;
+	u8 watched;
 
 	if (len <= 0)
 		return 0;
@@ -133,8 +137,10 @@ static __always_inline int witness(void *ctx, struct sock *sk, u32 dir, s64 len)
 		call = go_call_top();
 		is_go = true;
 	}
-	awaiting = dir == DIR_OUT && is_awaiting();
-	if (!call && !awaiting)
+	watched = watched_for();
+	awaiting = dir == DIR_OUT && watched & WATCH_SENT;
+	listening = dir == DIR_IN && watched;
+	if (!call && !awaiting && !listening)
 		return 0;
 	s = session_of_call(call);
 	/* Nearly always. */
@@ -149,6 +155,8 @@ static __always_inline int witness(void *ctx, struct sock *sk, u32 dir, s64 len)
 	}
 	if (!moving_of_syscall(&m, dir))
 		m.count = 0;
+	if (listening)
+		received_by(sk, &m, len, watched & WATCH_RECEIVED);
 	if (awaiting) {
 		u64 session = records_leave(ctx, sk, &m);
 
@@ -181,13 +189,19 @@ int BPF_PROG(witness_send_fentry, struct sock *sk, void *message, u64 size)
 	return witness(ctx, sk, DIR_OUT, size);
 }
 
-/* The result stands after the arguments, of which there were six until 5.18. */
+/* What is received is there at the return, which stands after the arguments: five, and six until 5.18. */
 SEC("fexit/tcp_recvmsg")
-int witness_recv_fexit(u64 *ctx)
+int BPF_PROG(witness_recv_fexit, struct sock *sk, void *message, u64 size, int flags, int *length,
+	     int received)
 {
-	s32 received = config.recv_arguments == 6 ? ctx[6] : ctx[5];
+	return witness(ctx, sk, DIR_IN, received);
+}
 
-	return witness(ctx, (struct sock *)ctx[0], DIR_IN, received);
+SEC("fexit/tcp_recvmsg")
+int BPF_PROG(witness_recv_fexit_six, struct sock *sk, void *message, u64 size, int nonblock, int flags,
+	     int *length, int received)
+{
+	return witness(ctx, sk, DIR_IN, received);
 }
 
 SEC("kprobe/tcp_sendmsg")
@@ -196,7 +210,7 @@ int BPF_KPROBE(witness_send_kprobe, struct sock *sk, void *message, u64 size)
 	return witness(ctx, sk, DIR_OUT, size);
 }
 
-/* What is received is there at the return, at which the socket isn't told. */
+/* At the return the socket isn't told. */
 SEC("kprobe/tcp_recvmsg")
 int BPF_KPROBE(witness_recv_kprobe, struct sock *sk)
 {

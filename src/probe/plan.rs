@@ -53,12 +53,15 @@ impl Found {
     /// # Errors
     /// No further file can be open.
     pub fn record_writer(&self) -> io::Result<Option<RecordWriter>> {
-        let places = self.hooks.iter().filter(|(hook, _)| *hook == Hook::Record);
-        let offsets: Vec<_> = places.map(|(_, offset)| *offset).collect();
+        let places = |hook| {
+            let places = self.hooks.iter().filter(move |(of, _)| *of == hook);
+            places.map(|(_, offset)| *offset).collect::<Vec<_>>()
+        };
+        let (offsets, reads) = (places(Hook::Record), places(Hook::RecordRead));
         if offsets.is_empty() {
             return Ok(None);
         }
-        Ok(Some(RecordWriter { file: self.file.try_clone()?, offsets }))
+        Ok(Some(RecordWriter { file: self.file.try_clone()?, offsets, reads }))
     }
 }
 
@@ -69,6 +72,8 @@ pub struct RecordWriter {
     pub file: File,
     /// File offsets to be probed for [`Hook::Record`].
     pub offsets: Vec<u64>,
+    /// The same for [`Hook::RecordRead`].
+    pub reads: Vec<u64>,
 }
 
 /// A file that looked like a library, or a place, and why it is left out.

@@ -102,6 +102,8 @@ pub enum Hook {
     Record,
     /// `int f(KDF, unsigned char *key, size_t length, const OSSL_PARAM parameters[])`: a secret is derived.
     Derive,
+    /// `int f(BIO, void *, int)`: the library reads what was received. It is probed only for a while.
+    RecordRead,
     /// A place in Go's `crypto/tls`, rather than a function.
     Go(Site, Abi),
     /// A function within rustls.
@@ -124,7 +126,7 @@ impl Hook {
     #[must_use]
     pub fn purpose(self) -> Purpose {
         match self {
-            Self::Record => Purpose::Records,
+            Self::Record | Self::RecordRead => Purpose::Records,
             Self::Derive => Purpose::Secrets,
             _ => Purpose::Plaintext,
         }
@@ -422,7 +424,11 @@ pub static TABLE: &[Library] = &[
         name: "libcrypto",
         files: &["libcrypto*.so*"],
         marks: &["BIO_s_mem", "EVP_CIPHER_CTX_new"],
-        symbols: &[required("BIO_write", Hook::Record), optional("EVP_KDF_derive", Hook::Derive)],
+        symbols: &[
+            required("BIO_write", Hook::Record),
+            optional("BIO_read", Hook::RecordRead),
+            optional("EVP_KDF_derive", Hook::Derive),
+        ],
         unnamed: None,
         random: None,
         version_texts: &["OpenSSL ", "LibreSSL "],

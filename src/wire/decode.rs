@@ -51,8 +51,8 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
 /// Whose a record of the kernel's is, at a glance: without decoding the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Glance {
-    /// About a session of this task, and whether it has written something over a connection that isn't known.
-    Session(Task, bool),
+    /// About a session of this task; and which way something went of which nobody knows over what.
+    Session(Task, Option<Dir>),
     /// The end of this process, and whether bytes of its sessions were lost.
     Exit(Task, bool),
 }
@@ -67,7 +67,8 @@ pub fn glance(record: &[u8]) -> Option<Glance> {
             let is_written = record.get(DIR_IN_DATA..)?.first_chunk() == Some(&0u32.to_le_bytes());
             // Neither addresses nor what the session is on instead.
             let is_unknown = record.get(CONN_IN_CONTEXT..)?.starts_with(&[0, 0]);
-            let stray = kind == KIND_DATA && is_written && is_unknown;
+            let dir = if is_written { Dir::Out } else { Dir::In };
+            let stray = (kind == KIND_DATA && is_unknown).then_some(dir);
             task(TASK_IN_CONTEXT).map(|task| Glance::Session(task, stray))
         }
         KIND_EXIT => {

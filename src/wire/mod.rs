@@ -232,12 +232,12 @@ mod tests {
             encode(&event, &mut record);
             let expected = match &event {
                 Event::Data(data) => {
-                    let stray = data.dir == Dir::Out && data.context.conn.tuple.is_none();
+                    let stray = data.context.conn.tuple.is_none().then_some(data.dir);
                     Some(Glance::Session(data.context.task, stray))
                 }
-                Event::Close(close) => Some(Glance::Session(close.context.task, false)),
-                Event::Name(name) => Some(Glance::Session(name.context.task, false)),
-                Event::Secret(secret) => Some(Glance::Session(secret.context.task, false)),
+                Event::Close(close) => Some(Glance::Session(close.context.task, None)),
+                Event::Name(name) => Some(Glance::Session(name.context.task, None)),
+                Event::Secret(secret) => Some(Glance::Session(secret.context.task, None)),
                 Event::Exit(exit) => Some(Glance::Exit(exit.task, false)),
                 _ => None,
             };

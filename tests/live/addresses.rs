@@ -1,13 +1,13 @@
 //! Whose, between which ends, and how that is known.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use crate::capture::{Captured, Tlsdump};
 use crate::container::{Container, Host, Place};
 use crate::lab::Lab;
-use crate::mover::{Move, Moved, Mover};
-use crate::process::run;
+use crate::mover::{Move, Moved, Mover, SERVER_SEED, pattern};
+use crate::process::{Process, run};
 use crate::servers::Nginx;
 
 /// Captures `moves` of a container's clients, and expects the true addresses of each.
@@ -179,6 +179,69 @@ fn sends_records(lab: &Lab, container: &Container, nginx: &Nginx, program: &[&st
     // The server tells the port that it saw.
     assert!(printed.contains(&format!("for port {}", local.port())), "{local}: {printed}");
     assert_eq!(captured.conversations.len(), 1);
+}
+
+/// Downloads until the end, half of it before it is told to go on, and tells its port.
+const ASYNCIO_DOWNLOAD: &str = "
+import asyncio, ssl, sys
+async def main():
+    any = ssl._create_unverified_context()
+    reader, writer = await asyncio.open_connection('127.0.0.1', int(sys.argv[1]), ssl=any)
+    total = int(sys.argv[2])
+    left = total // 2
+    await reader.readexactly(left)
+    print('port', writer.get_extra_info('sockname')[1], flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    while left:
+        left -= len(await reader.read(left))
+    writer.close()
+asyncio.run(main())";
+
+const NODE_DOWNLOAD: &str = "
+const tls = require('tls');
+const total = +process.argv[2];
+const socket = tls.connect({ host: '127.0.0.1', port: process.argv[1], rejectUnauthorized: false });
+let left = total;
+socket.on('data', data => {
+    const before = left;
+    left -= data.length;
+    if (before > total / 2 && left <= total / 2) {
+        socket.pause();
+        console.log('port ' + socket.localPort);
+        process.stdin.once('data', () => { socket.resume(); process.stdin.destroy(); });
+    }
+    if (left == 0) socket.end();
+});";
+
+#[test]
+fn downloads_that_were_begun_before_the_capture_have_their_true_addresses() {
+    for program in [&["/usr/bin/python3", "-c", ASYNCIO_DOWNLOAD], &["node", "-e", NODE_DOWNLOAD]] {
+        downloads(program);
+    }
+}
+
+fn downloads(program: &[&str]) {
+    const TOTAL: usize = 40_000_000;
+    let lab = Lab::new();
+    let container = Container::new(&lab);
+    let (_server, address) = Mover::server(&lab, &Host, "", "127.0.0.1", &format!("w{TOTAL}"));
+    let mut command = container.command(program[0]);
+    command.args(&program[1..]).args([address.port().to_string(), TOTAL.to_string()]);
+    let mut client = Process::start(&command);
+    let port = client.stdout_line("half of the download", |line| line.starts_with("port "));
+    let tlsdump = Tlsdump::start(&lab, &[&container.option(), "--buffer=64M"]);
+    client.type_line("");
+    client.end().succeeds();
+    let captured = tlsdump.stop();
+    let conversation = captured.only();
+    assert_eq!(captured.value(conversation, "tuple"), "record");
+    let local = SocketAddr::new(address.ip(), port["port ".len()..].parse().unwrap());
+    assert_eq!(captured.ends(conversation), (local, address));
+    let read = conversation.read();
+    assert_eq!(read.gaps(), []);
+    let bytes = read.bytes();
+    assert!(bytes.len() > TOTAL / 4, "{captured}");
+    assert!(bytes == pattern(SERVER_SEED, (TOTAL - bytes.len()) as u64, bytes.len()), "{captured}");
 }
 
 /// TLS over UNIX sockets: a pair, or by the path or abstract name that it is told.

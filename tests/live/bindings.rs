@@ -181,6 +181,15 @@ fn records_that_others_get_as_well() {
 }
 
 #[test]
+fn records_of_which_somebody_else_gets_a_copy_first() {
+    let (captured, runs) = capture(&["tapped"], "plain", Other::Sink);
+    // Which connection is the session's, and which the copy's, can't be known.
+    let conversation = captured.only();
+    captured.is_exact_in(conversation, &runs[0][0]);
+    assert_eq!(captured.value(conversation, "tuple"), "unknown");
+}
+
+#[test]
 fn records_that_leave_by_io_uring() {
     let ways = ["u_send", "u_sendmsg", "u_write", "u_writev", "u_fixed", "u_polled"];
     let (captured, runs) = capture(&ways, "plain", Other::Lines);

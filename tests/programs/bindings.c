@@ -381,6 +381,7 @@ static void prepare(void)
 {
 	context = checked(SSL_CTX_new(TLS_client_method()), "SSL_CTX_new");
 	way_yields = yield;
+	way_tap = other_port;
 	if (what == LOG)
 		log_socket = tcp_connect(other_port);
 	if (what == INSIDE) {

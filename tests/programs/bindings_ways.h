@@ -13,6 +13,7 @@
  *   copied     first to a file, a pipe and a UNIX socket
  *   relay      by a connection with a thread of the program, which passes them on over another
  *   framed     so, and before the record the thread is told its length, by the same writev()
+ *   tapped     first to whoever listens on way_tap
  *   local      by a pair of UNIX sockets, to such a thread
  *   u_send, u_sendmsg, u_write, u_writev, u_fixed, u_polled
  *              by io_uring: the last two with a registered file, and sent by a thread of the kernel */
@@ -44,15 +45,17 @@ struct end {
 };
 
 enum way {
-	FD, SOCKET, CUSTOM, BUFFER, MEMORY, PAIR, WRITE, WRITEV, MESSAGE, COPIED, RELAY, FRAMED, LOCAL,
+	FD, SOCKET, CUSTOM, BUFFER, MEMORY, PAIR, WRITE, WRITEV, MESSAGE, COPIED, RELAY, FRAMED, TAPPED,
+	LOCAL,
 	URING /* the others are variants of it */
 };
 static const char *const ways[] = {
 	"fd", "socket", "custom", "buffer", "memory", "pair", "write", "writev", "message", "copied", "relay",
-	"framed", "local",
+	"framed", "tapped", "local",
 };
 static enum way way;
 static struct uring_way uring_way;
+static int way_tap; /* a port of 127.0.0.1 */
 static void (*way_yields)(void); /* is called before a BIO of the program's own receives */
 
 static bool way_choose(const char *name)
@@ -229,11 +232,17 @@ static void way_close(struct end *e)
 /* To others who are not the peer. */
 static void copies_go(const char *data, size_t length)
 {
-	static int pipes[2], sockets[2], file = -1;
+	static int pipes[2], sockets[2], file = -1, tap;
 
 	if (file < 0 && ((file = open("/dev/null", O_WRONLY)) < 0 || pipe(pipes) ||
 			 socketpair(AF_UNIX, SOCK_STREAM, 0, sockets)))
 		die("copies");
+	if (way == TAPPED) {
+		if (!tap)
+			tap = tcp_connect(way_tap);
+		all_sent(tap, data, length);
+		return;
+	}
 	if (write(file, data, length) < 0 || write(pipes[1], data, length) < 0 ||
 	    write(sockets[0], data, length) < 0)
 		die("copies");
@@ -293,6 +302,7 @@ static void records_go(struct end *e, char *data, size_t length)
 			die("io_uring");
 		break;
 	case COPIED:
+	case TAPPED:
 		copies_go(data, length);
 		/* fall through */
 	default:

@@ -68,6 +68,7 @@ fn at_return<'p, 'obj>(
         Hook::PacketGet => &progs.exit_packet_get,
         Hook::Derive => &progs.exit_kdf_derive,
         Hook::Rustls(site) => return rustls::at_return(progs, site, plan),
+        Hook::RecordRead => &progs.exit_record_read,
         _ => return None,
     })
 }
@@ -113,6 +114,7 @@ fn at_entry<'p, 'obj>(
         Hook::NssProtocol => &progs.enter_nss_protocol,
         Hook::Record => &progs.record_written,
         Hook::Derive => &progs.enter_kdf_derive,
+        Hook::RecordRead => &progs.enter_record_read,
         Hook::Go(site, abi) => go::program(progs, site, abi, plan),
         Hook::Rustls(site) => rustls::at_entry(progs, site),
     })
@@ -162,9 +164,24 @@ pub(super) fn records(
         }
         None => {}
     }
-    for RecordWriter { file, offsets } in writers {
+    for RecordWriter { file, offsets, .. } in writers {
         let path = sys::fd_path(file);
         links.extend(functions(&skel.progs.record_written, Side::Entry, plan, &path, offsets, 0)?);
+    }
+    Ok(links)
+}
+
+/// Attaches where records are read.
+pub(super) fn records_read(
+    skel: &TlsdumpSkel<'_>,
+    plan: &Plan,
+    writers: &[RecordWriter],
+) -> anyhow::Result<Vec<Link>> {
+    let mut links = Vec::new();
+    for RecordWriter { file, reads, .. } in writers.iter().filter(|writer| !writer.reads.is_empty()) {
+        for (program, side) in programs(&skel.progs, Hook::RecordRead, plan) {
+            links.extend(functions(program, side, plan, &sys::fd_path(file), reads, 0)?);
+        }
     }
     Ok(links)
 }
@@ -209,14 +226,21 @@ pub(super) fn processes(skel: &TlsdumpSkel<'_>) -> anyhow::Result<Vec<Link>> {
 }
 
 /// Attaches what sees sockets being used.
-pub(super) fn witness(skel: &TlsdumpSkel<'_>, witness: Witness) -> anyhow::Result<Vec<Link>> {
+pub(super) fn witness(
+    skel: &TlsdumpSkel<'_>,
+    witness: Witness,
+    six_arguments: bool,
+) -> anyhow::Result<Vec<Link>> {
     let p = &skel.progs;
     let links = match witness {
         Witness::Auto | Witness::Tracepoint => vec![
             p.witness_send_tp.attach_raw_tracepoint("sock_send_length")?,
             p.witness_recv_tp.attach_raw_tracepoint("sock_recv_length")?,
         ],
-        Witness::Fentry => vec![p.witness_send_fentry.attach_trace()?, p.witness_recv_fexit.attach_trace()?],
+        Witness::Fentry => {
+            let recv = if six_arguments { &p.witness_recv_fexit_six } else { &p.witness_recv_fexit };
+            vec![p.witness_send_fentry.attach_trace()?, recv.attach_trace()?]
+        }
         Witness::Kprobe => vec![
             p.witness_send_kprobe.attach_kprobe(false, "tcp_sendmsg")?,
             p.witness_recv_kretprobe.attach_kprobe(true, "tcp_recvmsg")?,

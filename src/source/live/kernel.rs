@@ -23,8 +23,8 @@ pub struct Features {
     pub socket_tracepoints: bool,
     /// `fentry` programs, 5.5.
     pub fentry: bool,
-    /// How many arguments `tcp_recvmsg()` has: six until 5.18, then five.
-    pub recv_arguments: u32,
+    /// Whether `tcp_recvmsg()` has six arguments: until 5.18, then five.
+    pub six_arguments: bool,
     /// By which raw tracepoint it shows what is submitted to `io_uring`, if by any: 6.0.
     pub uring: Option<Uring>,
 }
@@ -59,16 +59,16 @@ impl Features {
             socket_tracepoints: btf.type_by_name::<Typedef<'_>>("btf_trace_sock_send_length").is_some(),
             fentry: enum_has(&btf, "bpf_attach_type", "BPF_TRACE_FENTRY")
                 && btf.type_by_name::<Func<'_>>("tcp_sendmsg").is_some(),
-            recv_arguments: recv_arguments(&btf),
+            six_arguments: recv_arguments(&btf) == Some(6),
             uring: uring(&btf),
         })
     }
 }
 
-fn recv_arguments(btf: &Btf<'_>) -> u32 {
+fn recv_arguments(btf: &Btf<'_>) -> Option<usize> {
     let prototype = btf.type_by_name::<Func<'_>>("tcp_recvmsg").and_then(|function| function.next_type());
     let prototype = prototype.and_then(|prototype| FuncProto::try_from(prototype).ok());
-    prototype.map_or(5, |prototype| prototype.len() as u32)
+    prototype.map(|prototype| prototype.len())
 }
 
 fn uring(btf: &Btf<'_>) -> Option<Uring> {

@@ -29,8 +29,8 @@ pub(super) struct Plan {
     pub(super) cookies: bool,
     pub(super) bpf_loop: bool,
     pub(super) witness: Witness,
-    /// So many arguments has the kernel's `tcp_recvmsg()`.
-    recv_arguments: u32,
+    /// Whether the kernel's `tcp_recvmsg()` has six arguments.
+    pub(super) six_arguments: bool,
     pub(super) uring: Option<Uring>,
 }
 
@@ -62,7 +62,7 @@ impl Plan {
             cookies: features.cookies,
             bpf_loop: features.bpf_loop,
             witness,
-            recv_arguments: features.recv_arguments,
+            six_arguments: features.six_arguments,
             uring: features.uring,
         })
     }
@@ -86,19 +86,19 @@ pub(super) fn load<'obj>(
     Ok(skel)
 }
 
-/// Loads nothing but the programs of a witness, to see whether the kernel takes them.
+/// Loads nothing but the programs of the plan's witness, to see whether the kernel takes them.
 pub(super) fn load_witness<'obj>(
     storage: &'obj mut MaybeUninit<OpenObject>,
-    features: &Features,
-    witness: Witness,
+    plan: &Plan,
+    options: &Options,
 ) -> anyhow::Result<TlsdumpSkel<'obj>> {
     let mut open = TlsdumpSkelBuilder::default().open(storage).context("cannot open the BPF object")?;
     for mut program in open.open_object_mut().progs_mut() {
         program.set_autoload(false);
     }
-    choose_witness(&mut open, witness);
-    let rodata = open.maps.rodata_data.as_deref_mut().context("the BPF object has no configuration")?;
-    rodata.config.recv_arguments = features.recv_arguments;
+    configure(&mut open, plan, options)?;
+    size_maps(&mut open, plan, options)?;
+    choose_witness(&mut open, plan.witness, plan.six_arguments);
     Ok(open.load()?)
 }
 
@@ -112,7 +112,6 @@ fn configure(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan, options: &Options) -> 
     rodata.config.use_ring = u32::from(plan.ring);
     rodata.config.own_pid = std::process::id();
     rodata.config.wakeup_bytes = WAKEUP_BYTES.min(ring_bytes(options.buffer_bytes) / 4);
-    rodata.config.recv_arguments = plan.recv_arguments;
     Ok(())
 }
 
@@ -169,24 +168,26 @@ fn choose_programs(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan, options: &Option
         program.set_autoload(needs_loop == plan.bpf_loop);
     }
     go::choose(&mut open.progs, plan, &options.libraries);
-    choose_witness(open, plan.witness);
+    choose_witness(open, plan.witness, plan.six_arguments);
     open.progs.uring_submit_req.set_autoload(plan.uring == Some(Uring::Request));
     open.progs.uring_submit_sqe.set_autoload(plan.uring == Some(Uring::Entry));
 }
 
-fn choose_witness(open: &mut OpenTlsdumpSkel<'_>, chosen: Witness) {
+fn choose_witness(open: &mut OpenTlsdumpSkel<'_>, chosen: Witness, six_arguments: bool) {
     let p = &mut open.progs;
     for (program, witness) in [
         (&mut p.witness_send_tp, Witness::Tracepoint),
         (&mut p.witness_recv_tp, Witness::Tracepoint),
         (&mut p.witness_send_fentry, Witness::Fentry),
-        (&mut p.witness_recv_fexit, Witness::Fentry),
         (&mut p.witness_send_kprobe, Witness::Kprobe),
         (&mut p.witness_recv_kprobe, Witness::Kprobe),
         (&mut p.witness_recv_kretprobe, Witness::Kprobe),
     ] {
         program.set_autoload(witness == chosen);
     }
+    let is_fentry = chosen == Witness::Fentry;
+    p.witness_recv_fexit.set_autoload(is_fentry && !six_arguments);
+    p.witness_recv_fexit_six.set_autoload(is_fentry && six_arguments);
 }
 
 /// Tells the kernel side where sessions have the client's random number. Where it can't tell libraries apart,

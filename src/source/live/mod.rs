@@ -5,6 +5,7 @@ mod buffer;
 mod go;
 mod kernel;
 mod layout;
+mod listening;
 mod load;
 mod options;
 mod packets;
@@ -23,7 +24,7 @@ use std::{fmt, thread};
 use anyhow::Context as _;
 use libbpf_rs::{Link, MapCore as _, MapFlags, OpenObject};
 
-use crate::event::{Container, Counters, Event, Library, MountNs, Start, Task};
+use crate::event::{Container, Counters, Dir, Event, Library, MountNs, Start, Task};
 use crate::probe::RecordWriter;
 use crate::source::{Source, State};
 use crate::sys;
@@ -37,6 +38,7 @@ pub use packets::Wires;
 pub use options::{Attach, Filter, Options, Transport, Witness};
 
 use buffer::Buffer;
+use listening::Listening;
 use load::Plan;
 use packets::Packets;
 use skel::TlsdumpSkel;
@@ -64,8 +66,12 @@ pub struct Live<'obj> {
     stop: Arc<AtomicBool>,
     /// Where real packets are wanted.
     packets: Option<Packets>,
-    /// Where records are written, until that is watched.
-    record_writers: Option<Arc<[RecordWriter]>>,
+    /// Where records are written.
+    record_writers: Arc<[RecordWriter]>,
+    /// Whether that is watched.
+    watches_records: bool,
+    /// Where they are read.
+    listening: Listening,
     known: HashSet<MountNs>,
     preamble: Vec<u8>,
     clock_due: Option<Instant>,
@@ -112,7 +118,9 @@ impl<'obj> Live<'obj> {
             proc: options.proc.clone(),
             stop: Arc::clone(&options.stop),
             packets: options.wires.as_ref().map(Packets::open).transpose()?,
-            record_writers: Some(Arc::clone(&options.record_writers)),
+            record_writers: Arc::clone(&options.record_writers),
+            watches_records: false,
+            listening: Listening::default(),
             known: HashSet::new(),
             preamble: Vec::new(),
             clock_due: None,
@@ -156,7 +164,7 @@ impl<'obj> Live<'obj> {
     fn attach(&mut self, options: &Options) -> anyhow::Result<()> {
         self.links.extend(attach::processes(&self.skel)?);
         self.learn_namespaces(options)?;
-        let witness = attach::witness(&self.skel, self.plan.witness)
+        let witness = attach::witness(&self.skel, self.plan.witness, self.plan.six_arguments)
             .with_context(|| format!("cannot watch sockets by {:?}", self.plan.witness))?;
         self.links.extend(witness);
         if options.secrets {
@@ -177,9 +185,23 @@ impl<'obj> Live<'obj> {
     /// Looks for the sockets over which programs send the records of their library by themselves. It costs
     /// every program that uses the library a probe for each record, so it is done only where it is of use.
     fn watch_records(&mut self) -> anyhow::Result<()> {
-        let Some(writers) = self.record_writers.take() else { return Ok(()) };
-        let links = attach::records(&self.skel, &self.plan, &writers).context("cannot watch records")?;
+        if self.watches_records {
+            return Ok(());
+        }
+        self.watches_records = true;
+        let writers = &self.record_writers;
+        let links = attach::records(&self.skel, &self.plan, writers).context("cannot watch records")?;
         self.library_links.extend(links);
+        Ok(())
+    }
+
+    /// Looks, for a while, for the sockets over which programs receive what their library reads from memory.
+    fn listen(&mut self) -> anyhow::Result<()> {
+        if self.record_writers.is_empty() || !self.listening.begins(Instant::now()) {
+            return Ok(());
+        }
+        let links = attach::records_read(&self.skel, &self.plan, &self.record_writers);
+        self.listening.hold(links.context("cannot watch records")?);
         Ok(())
     }
 
@@ -229,12 +251,13 @@ impl<'obj> Live<'obj> {
     fn pass_on(&mut self, records: &[u8], batch: &mut Vec<u8>) -> anyhow::Result<()> {
         for record in Records::new(records) {
             match wire::glance(record) {
-                Some(Glance::Session(task, is_stray)) => {
+                Some(Glance::Session(task, stray)) => {
                     self.name_container(&task, batch);
-                    // Left by no socket: the program must send it by itself. Later records will show.
-                    let is_of_use = self.record_writers.as_ref().is_some_and(|writers| !writers.is_empty());
-                    if is_stray && is_of_use && !self.ending {
-                        self.watch_records()?;
+                    // By no socket: the program must send or receive by itself. Later records will show.
+                    match stray.filter(|_| !self.ending) {
+                        Some(Dir::Out) => self.watch_records()?,
+                        Some(Dir::In) => self.listen()?,
+                        None => {}
                     }
                 }
                 Some(Glance::Exit(task, true)) => self.tell_totals_of(&task, batch)?,
@@ -311,6 +334,7 @@ impl<'obj> Live<'obj> {
         self.set_running(false)?;
         self.ending = true;
         // The libraries first: calls that had begun are seen to their end, and their sockets with them.
+        self.library_links.extend(self.listening.end());
         self.detach_libraries(batch)?;
         self.links.clear();
         if self.packets.is_some() {
@@ -370,6 +394,7 @@ impl Source for Live<'_> {
             return Ok(State::End);
         }
         self.read(WAIT, batch)?;
+        self.listening.look(Instant::now());
         Ok(State::Open)
     }
 }
@@ -399,17 +424,17 @@ fn choose_witness(features: &Features, options: &Options) -> anyhow::Result<Witn
     if features.socket_tracepoints {
         return Ok(Witness::Tracepoint);
     }
-    if features.fentry && try_witness(features, Witness::Fentry) {
+    if features.fentry && try_witness(&Plan::new(features, Witness::Fentry, options)?, options) {
         return Ok(Witness::Fentry);
     }
     Ok(Witness::Kprobe)
 }
 
-/// Loads and attaches a witness of that kind, and lets go of it again.
-fn try_witness(features: &Features, witness: Witness) -> bool {
+/// Loads and attaches the witness of a plan, and lets go of it again.
+fn try_witness(plan: &Plan, options: &Options) -> bool {
     let mut storage = Storage::uninit();
-    load::load_witness(&mut storage, features, witness)
-        .and_then(|skel| attach::witness(&skel, witness).map(drop))
+    load::load_witness(&mut storage, plan, options)
+        .and_then(|skel| attach::witness(&skel, plan.witness, plan.six_arguments).map(drop))
         .is_ok()
 }
 
