@@ -39,8 +39,10 @@ const ROOTS_MAX: usize = 4096;
 const MAPPED_MAX: usize = 1 << 20;
 /// Most pairs of a process and a file that are remembered for an inquiry.
 const USERS_MAX: usize = 1 << 20;
-/// The library that is a Java virtual machine.
+/// The library that is a Java virtual machine, and what there is to say of one.
 const JVM: &str = "libjvm.so";
+const JAVA: &str = "a Java virtual machine: Java's own TLS (JSSE) is compiled as it runs, and can't be \
+                    probed; netty-tcnative and Conscrypt can, where they are loaded already";
 
 /// Why a file that the user named can't be probed.
 #[derive(Debug)]
@@ -334,7 +336,11 @@ impl Scanner {
             if matches!(why, Refusal::Unfit(_)) && self.refused.len() < REFUSED_MAX {
                 self.refused.insert((id, inquired), changed);
             }
-            let within = if self.inquires { within(&name, &path, &why, seen, budget) } else { None };
+            let within = if self.inquires {
+                within(&name, &path, &why, seen, budget)
+            } else {
+                (file_name == JVM).then(|| JAVA.to_owned())
+            };
             // Most mapped files are no TLS libraries; only of those that seem to be it is worth telling.
             if let Some(told) = within {
                 self.skip(path, told, view.mntns, Some(id));
@@ -455,7 +461,7 @@ fn within(name: &OwnedFd, path: &Path, why: &Refusal, seen: Seen<'_>, budget: &m
     let Refusal::Unfit(unfit) = why else { return None };
     let file_name = path.file_name()?;
     if file_name == JVM {
-        return Some("a Java virtual machine: Java has TLS in code that is made as it runs".to_owned());
+        return Some(JAVA.to_owned());
     }
     // Of files that nobody uses only names are told, as reading them all would take long.
     let Seen::Mapped = seen else { return None };
@@ -467,10 +473,10 @@ fn within(name: &OwnedFd, path: &Path, why: &Refusal, seen: Seen<'_>, budget: &m
     {
         let file = sys::reopen(name).ok()?;
         let mut elf = Elf::open(&file, *budget).ok()?;
-        let told = signs::tls_within(&mut elf);
+        let told = signs::explain(&mut elf);
         *budget = budget.saturating_sub(elf.bytes_read());
         if let Ok(Some(told)) = told {
-            return Some(format!("has {told} within, but none of its functions by a known name"));
+            return Some(told);
         }
     }
     table::may_hold_library(file_name.as_encoded_bytes()).then(|| unfit.to_string())

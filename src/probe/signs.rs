@@ -30,10 +30,27 @@ const TEXT_BYTES_MAX: usize = 48;
 /// Longest version number.
 const NUMBER_BYTES_MAX: usize = 24;
 
+/// Tells what the file has within although none of its functions is known, and what can be done; None where
+/// it has no sign of TLS.
+///
+/// # Errors
+/// When the file can't be read, or has more constants than may be read of it.
+pub(super) fn explain(elf: &mut Elf<'_>) -> Result<Option<String>, ElfError> {
+    let Some(within) = tls_within(elf)? else { return Ok(None) };
+    Ok(Some(if within.starts_with("rustls") && !elf.has_symbols() {
+        format!(
+            "has {within} within, but is stripped of its symbols, by which its functions are found: \
+             build it without `strip`, or capture the other end of its connections"
+        )
+    } else {
+        format!("has {within} within, but none of its functions by a known name")
+    }))
+}
+
 /// Whether the file has signs of TLS 1.3.
 ///
 /// # Errors
-/// As [`tls_within`].
+/// As [`explain`].
 pub(super) fn has_tls(elf: &mut Elf<'_>) -> Result<bool, ElfError> {
     let mut labels = LABELS.map(|label| (memmem::Finder::new(label), false));
     elf.constants(TEXT_BYTES_MAX, &mut |piece| {
@@ -49,7 +66,7 @@ pub(super) fn has_tls(elf: &mut Elf<'_>) -> Result<bool, ElfError> {
 /// TLS.
 ///
 /// # Errors
-/// When the file can't be read, or has more constants than may be read of it.
+/// As [`explain`].
 pub(super) fn tls_within(elf: &mut Elf<'_>) -> Result<Option<String>, ElfError> {
     if !has_tls(elf)? {
         return Ok(None);

@@ -321,9 +321,17 @@ const NSS_SYMBOLS: &[Symbol] = &[
     optional("SSL_GetNextProto", Hook::NssProtocol),
 ];
 
-/// Also modules of Python that have it within: of cryptography and of curl_cffi.
-const SSL_FILES: &[&str] =
-    &["libssl*.so*", "libnode.so*", "node", "nodejs", "_rust.abi3.so", "_wrapper.abi3.so"];
+/// Also modules of Python that have it within (of cryptography and of curl_cffi), and Java's.
+const SSL_FILES: &[&str] = &[
+    "libssl*.so*",
+    "libnode.so*",
+    "node",
+    "nodejs",
+    "_rust.abi3.so",
+    "_wrapper.abi3.so",
+    "libnetty_tcnative*.so",
+    "libconscrypt*.so",
+];
 /// Programs and plugins that have it within, too.
 const BORING_FILES: &[&str] = &[
     "libssl*.so*",
@@ -336,6 +344,8 @@ const BORING_FILES: &[&str] = &[
     "electron",
     "cygrpc*.so",
     "_wrapper.abi3.so",
+    "libnetty_tcnative*.so",
+    "libconscrypt*.so",
 ];
 
 /// The known libraries. The first row that fits is taken, so the more particular come first.
@@ -451,6 +461,9 @@ const RECORD_SENDERS: &[&str] = &[
     "chrome-headless-shell",
     "electron",
     "cygrpc*.so",
+    "libnetty_tcnative*.so*",
+    "libnetty-tcnative*.so*",
+    "libconscrypt*.so*",
 ];
 
 /// Whether a file of that name shows that [`Hook::Record`] is worth its cost.

@@ -93,7 +93,7 @@ fn what_is_no_library_is_refused_with_the_reason() {
     let fifo = dir.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let unknown = "no functions of a known TLS library in it (BoringSSL, OpenSSL, GnuTLS, NSS, \
-                   mbedTLS, wolfSSL, s2n, Go crypto/tls)";
+                   mbedTLS, wolfSSL, s2n, Go crypto/tls, rustls)";
     for (path, why) in [
         (write("empty", b""), "not an ELF file"),
         (write("script", &b"GROUP ( libssl.so.3 libcrypto.so.3 )\n".repeat(3)), "not an ELF file"),

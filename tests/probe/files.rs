@@ -145,9 +145,9 @@ fn an_inquiry_tells_of_tls_without_a_known_function() {
         for skipped in &plan.skipped {
             assert_eq!(plan.users[&skipped.id.unwrap()], [7]);
         }
-        // A capture is not slowed down by it.
+        // A capture is not slowed down by it: it tells only what the name of a file shows.
         let mut scanner = Scanner::new(proc.path());
         scanner.scan_mapped(&[7]);
-        assert_eq!(scanner.take().skipped, []);
+        assert_eq!(scanner.take().skipped.len(), usize::from(name == "libjvm.so"));
     }
 }

@@ -13,6 +13,11 @@ use object::LittleEndian as Le;
 const NAME_BYTES_MAX: usize = 1024;
 
 impl Elf<'_> {
+    /// Whether it has a full symbol table: most programs that were installed are stripped of it.
+    pub(in crate::probe) fn has_symbols(&self) -> bool {
+        self.section(elf::SHT_SYMTAB).is_some()
+    }
+
     /// The functions of the full symbol table to whose name `choose` gives a number, each place once; it is
     /// the function's `name`. Only names with `mark` in them are given to it, demangled and without hashes.
     ///
@@ -98,6 +103,26 @@ mod tests {
             ),
         ] {
             assert_eq!(demangled(mangled.as_bytes()).as_deref(), Some(name), "{mangled}");
+        }
+    }
+
+    #[test]
+    fn functions_of_this_program() {
+        let program = std::fs::File::open("/proc/self/exe").unwrap();
+        let mut elf = Elf::open(&program, super::super::BYTES_READ_MAX).unwrap();
+        let choose = |name: &str| name.ends_with("::NameThatNobodyHas::of").then_some(7);
+        let found = elf.rust_functions("NameThatNobodyHas", &choose).unwrap();
+        assert_eq!(found.iter().map(|function| function.name).collect::<Vec<_>>(), [7], "{found:?}");
+        assert!(NameThatNobodyHas::of(found[0].bytes) > 0);
+        assert_eq!(elf.rust_functions("NameThatNobodyElse", &|_| Some(0)).unwrap(), []);
+    }
+
+    struct NameThatNobodyHas;
+
+    impl NameThatNobodyHas {
+        #[inline(never)]
+        fn of(bytes: u64) -> u64 {
+            std::hint::black_box(bytes)
         }
     }
 

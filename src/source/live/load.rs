@@ -8,6 +8,7 @@ use libbpf_rs::{MapCore as _, MapFlags, MapType, OpenObject, ProgramAttachType};
 
 use super::go;
 use super::kernel::{Features, Uring};
+use super::rustls;
 use super::skel::{OpenTlsdumpSkel, TlsdumpSkel, TlsdumpSkelBuilder};
 use super::{Attach, Filter, Options, Transport, Witness};
 use crate::probe::Found;
@@ -162,12 +163,11 @@ fn choose_programs(open: &mut OpenTlsdumpSkel<'_>, plan: &Plan, options: &Option
         (&mut p.exit_read_out_unrolled, false),
         (&mut p.exit_write_long_unrolled, false),
         (&mut p.exit_read_long_unrolled, false),
-        (&mut p.rustls_exit_write, true),
-        (&mut p.rustls_exit_write_unrolled, false),
     ] {
         program.set_autoload(needs_loop == plan.bpf_loop);
     }
     go::choose(&mut open.progs, plan, &options.libraries);
+    rustls::choose(&mut open.progs, plan, &options.libraries);
     choose_witness(open, plan.witness, plan.six_arguments);
     open.progs.uring_submit_req.set_autoload(plan.uring == Some(Uring::Request));
     open.progs.uring_submit_sqe.set_autoload(plan.uring == Some(Uring::Entry));

@@ -3,8 +3,9 @@
 use libbpf_rs::ProgramMut;
 
 use super::load::Plan;
-use super::skel::TlsdumpProgs;
+use super::skel::{OpenTlsdumpProgs, TlsdumpProgs};
 use crate::probe::rustls::Site;
+use crate::probe::{Found, Hook};
 
 /// The program where a function begins.
 pub(super) fn at_entry<'p, 'obj>(progs: &'p TlsdumpProgs<'obj>, site: Site) -> &'p ProgramMut<'obj> {
@@ -35,4 +36,12 @@ pub(super) fn at_return<'p, 'obj>(
         Site::FinishClient | Site::FinishServer => &progs.rustls_exit_finish,
         Site::ReadClient | Site::ReadServer | Site::NewKeys | Site::Shutdown | Site::Close => return None,
     })
+}
+
+/// Has that program loaded which the kernel can run; the one without `bpf_loop()` only if one of these
+/// libraries needs it, as its verifier takes long for it.
+pub(super) fn choose(p: &mut OpenTlsdumpProgs<'_>, plan: &Plan, libraries: &[Found]) {
+    let is_needed = libraries.iter().any(|l| l.hooks.iter().any(|(hook, _)| matches!(hook, Hook::Rustls(_))));
+    p.rustls_exit_write.set_autoload(plan.bpf_loop);
+    p.rustls_exit_write_unrolled.set_autoload(!plan.bpf_loop && is_needed);
 }
