@@ -42,6 +42,10 @@ static __always_inline int rustls_read(struct pt_regs *ctx, u8 role)
 	if (!OTHER_VARIANT(words[0]) || !words[3] || words[3] >= POINTER_MIN)
 		return 0;
 	call.buf = rust_bytes(words + 1);
+	if (!call.buf) { /* another variant, or they lie in another way */
+		COUNT(lost_calls, 1);
+		return 0;
+	}
 	if (rustls_is_told(ctx, ENTRY_SP(ctx), call.buf, words[3]))
 		return 0;
 	encrypter = rustls_encrypter(ctx, state);
