@@ -54,7 +54,7 @@ pub(crate) fn text(outcomes: &[(&Row, &Outcome)]) -> String {
             Verdict::Missed(why) => text += &format!("- {}: {why}.\n", row.name()),
             Verdict::Nothing(_) => {
                 let Listed::Refused(why) = &outcome.listed else { continue };
-                text += &format!("- {}: it {why}.\n", row.name());
+                text += &format!("- {}: {why}.\n", row.name());
             }
         }
     }
