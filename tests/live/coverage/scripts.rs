@@ -5,9 +5,9 @@ use super::{CLIENT, HTTP1_GET, HTTP2, Installed, Row, Verdict};
 pub(crate) const ROWS: &[Row] = &[
     Row {
         program: "PHP curl",
-        installed: Installed::Apt("php8.2-curl"),
+        installed: Installed::Apt("php-curl"),
         talk: HTTP2,
-        command: &["php8.2", "-r"],
+        command: &["php", "-r"],
         script: "
 [, $url, $port, $mark] = $argv;
 $curl = curl_init();
@@ -22,8 +22,8 @@ foreach ([1, 2, 3] as $page) {
     },
     Row {
         program: "PHP streams",
-        installed: Installed::Apt("php8.2-cli"),
-        command: &["php8.2", "-r"],
+        installed: Installed::Apt("php-cli"),
+        command: &["php", "-r"],
         script: "
 [, $url, $port, $mark] = $argv;
 $post = ['method' => 'POST', 'header' => 'Content-Type: text/plain', 'content' => \"body from $mark\"];
@@ -87,7 +87,7 @@ END
     },
     Row {
         program: "Java HttpsURLConnection",
-        installed: Installed::Apt("openjdk-17-jdk-headless"),
+        installed: Installed::Apt("default-jdk-headless"),
         file: "libjvm.so",
         talk: HTTP1_GET,
         verdict: Verdict::Nothing("Java has TLS in code that is made as it runs"),
