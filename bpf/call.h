@@ -56,15 +56,20 @@ struct {
 
 static const struct calls calls_zero = {};
 
+/* The innermost of these calls, or NULL. */
+static __always_inline struct call *calls_top(struct calls *c)
+{
+	if (!c || c->depth == 0)
+		return NULL;
+	return &c->frames[(c->depth - 1) & (CALL_DEPTH - 1)];
+}
+
 /* The innermost call that the thread is in, or NULL. */
 static __always_inline struct call *call_top(void)
 {
 	u64 thread = bpf_get_current_pid_tgid();
-	struct calls *c = bpf_map_lookup_elem(&calls, &thread);
 
-	if (!c || c->depth == 0)
-		return NULL;
-	return &c->frames[(c->depth - 1) & (CALL_DEPTH - 1)];
+	return calls_top(bpf_map_lookup_elem(&calls, &thread));
 }
 
 /* Puts `call` on top of those that it is within. */

@@ -96,17 +96,13 @@ static __always_inline struct call *go_call_top(void)
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct goroutine go = {};
 	struct pt_regs *regs;
-	struct calls *c;
 
 	if (!bpf_map_lookup_elem(&processes, &pid))
 		return NULL;
 	regs = user_registers();
 	if (!goroutine_fill(&go, USER_SP(regs), USER_GO_REGISTER(regs)))
 		return NULL;
-	c = bpf_map_lookup_elem(&go_calls, &go.key);
-	if (!c || c->depth == 0)
-		return NULL;
-	return &c->frames[(c->depth - 1) & (CALL_DEPTH - 1)];
+	return calls_top(bpf_map_lookup_elem(&go_calls, &go.key));
 }
 
 static __always_inline void go_call_enter(const struct goroutine *go, const struct call *call)

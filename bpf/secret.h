@@ -57,6 +57,78 @@ static __always_inline u32 secret_kind(u64 label, u64 len)
 	return 0;
 }
 
+#define LINE_LABEL_BYTES 32 /* a byte more than the longest */
+
+/* The labels of lines of a key log: draft-ietf-tls-keylogfile, section 2. */
+static const struct line_label {
+	u8 text[LINE_LABEL_BYTES]; /* and zeros */
+	u32 what; /* enum secret_kind */
+} line_labels[] = {
+	{ "CLIENT_RANDOM", SECRET_MASTER },
+	{ "CLIENT_HANDSHAKE_TRAFFIC_SECRET", SECRET_CLIENT_HANDSHAKE },
+	{ "SERVER_HANDSHAKE_TRAFFIC_SECRET", SECRET_SERVER_HANDSHAKE },
+	{ "CLIENT_TRAFFIC_SECRET_0", SECRET_CLIENT_TRAFFIC },
+	{ "SERVER_TRAFFIC_SECRET_0", SECRET_SERVER_TRAFFIC },
+	{ "EXPORTER_SECRET", SECRET_EXPORTER },
+	{ "CLIENT_EARLY_TRAFFIC_SECRET", SECRET_CLIENT_EARLY },
+	{ "EARLY_EXPORTER_SECRET", SECRET_EARLY_EXPORTER },
+};
+
+/* The kind of the secret whose line has the label of `len` bytes in the traced program; 0: none that is
+ * told. */
+static __always_inline u32 line_kind(u64 label, u64 len)
+{
+	u64 text[LINE_LABEL_BYTES / 8] = {};
+
+	if (len == 0 || len >= LINE_LABEL_BYTES || bpf_probe_read_user(text, len, (void *)label))
+		return 0;
+	for (u32 i = 0; i < sizeof(line_labels) / sizeof(line_labels[0]); i++) {
+		const u64 *known = (const u64 *)line_labels[i].text;
+
+		if (text[0] == known[0] && text[1] == known[1] && text[2] == known[2] && text[3] == known[3])
+			return line_labels[i].what;
+	}
+	return 0;
+}
+
+/* struct HkdfLabel of RFC 8446, section 7.1, up to the label proper. */
+struct hkdf_label {
+	u8 aligns, length[2], label_len;
+	u32 tls1; /* "tls13 " */
+	u16 three;
+};
+
+#define HKDF_LABEL_BYTES 9
+#define LABEL_PREFIX_BYTES 6
+#define TLS1 0x31736c74
+#define THREE 0x2033
+
+/* The kind of the secret that is expanded with that struct of `len` bytes in the traced program. */
+static __always_inline u32 expanded_kind(u64 info, u64 len)
+{
+	struct hkdf_label head;
+
+	if (len < HKDF_LABEL_BYTES || bpf_probe_read_user(head.length, HKDF_LABEL_BYTES, (void *)info))
+		return 0;
+	if (head.tls1 != TLS1 || head.three != THREE || head.label_len < LABEL_PREFIX_BYTES ||
+	    len < HKDF_LABEL_BYTES - LABEL_PREFIX_BYTES + head.label_len)
+		return 0;
+	return secret_kind(info + HKDF_LABEL_BYTES, head.label_len - LABEL_PREFIX_BYTES);
+}
+
+#define KEY_EXPANSION_BYTES 13 /* "key expansion", of which the beginning does */
+#define KEY_EXPANSION 0x7078652079656bULL
+#define MASTER_BYTES 48
+
+/* Whether the keys of TLS 1.2 or before are derived with that label. */
+static __always_inline bool is_key_expansion(u64 label, u64 len)
+{
+	u64 text = 0;
+
+	return len == KEY_EXPANSION_BYTES && !bpf_probe_read_user(&text, 7, (void *)label) &&
+	       text == KEY_EXPANSION;
+}
+
 /* Reads the random number of the session's client. */
 static __always_inline bool random_read(struct session *s, u64 ssl, u8 random[RANDOM_BYTES])
 {
@@ -89,8 +161,10 @@ static __always_inline void secret_send(void *ctx, u64 ssl, u32 what, u64 secret
 	if (!s || len == 0 || len > SECRET_BYTES_MAX)
 		return;
 	scratch = scratch_take();
-	if (!scratch)
+	if (!scratch) {
+		COUNT(lost_secrets, 1);
 		return;
+	}
 	record = &scratch->secret;
 	record->context = s->context;
 	record->context.header.kind = RECORD_SECRET;
@@ -124,80 +198,28 @@ static __always_inline int secret_enter(u64 sp, u32 what, u64 out, u32 len)
 	return 0;
 }
 
-/* struct ossl_param_st of OpenSSL 3, core.h: a list of these ends with one without a name. */
-struct parameter {
-	u64 name;
-	u32 type, reserved;
-	u64 data, size, returned;
-};
-
-#define PARAMETERS_MAX 12 /* a derivation of TLS has up to eight */
-#define SEEDS_MAX 4 /* a power of two */
-
-/* What is looked for in the parameters of a derivation: OSSL_KDF_PARAM_LABEL, _SECRET, _SEED. */
-struct derivation {
-	struct parameter label, secret, seeds[SEEDS_MAX];
-	u32 seed;
-};
-
-#define NAME_LABEL 0x6c6562616cULL /* "label", of which also the end */
-#define NAME_SECRET 0x746572636573ULL
-#define NAME_SEED 0x64656573ULL
-
-static __always_inline void derivation_read(struct derivation *d, u64 params)
-{
-	for (u32 i = 0; i < PARAMETERS_MAX; i++) {
-		struct parameter p;
-		u64 name = 0;
-
-		if (bpf_probe_read_user(&p, sizeof(p), (void *)(params + i * sizeof(p))) || !p.name)
-			return;
-		bpf_probe_read_user_str(&name, sizeof(name), (void *)p.name);
-		if (name == NAME_LABEL)
-			d->label = p;
-		else if (name == NAME_SECRET)
-			d->secret = p;
-		else if (name == NAME_SEED && d->seed < SEEDS_MAX)
-			d->seeds[d->seed++ & (SEEDS_MAX - 1)] = p;
-	}
-}
-
-#define KEY_EXPANSION_BYTES 13 /* "key expansion", of which the beginning does */
-#define KEY_EXPANSION 0x7078652079656bULL
-#define MASTER_BYTES 48
-
-/* int EVP_KDF_derive(kdf, u8 *key, size_t len, const OSSL_PARAM params[]). TLS 1.3 derives each secret so. Of
- * TLS 1.2 the keys are, from the master secret and the label with the random numbers of server and client. */
-SEC("uprobe")
-int BPF_UPROBE(enter_kdf_derive, void *kdf, void *out, u64 len, u64 params)
-{
-	struct call *within = call_top();
-	struct derivation d = {};
-	u64 label = 0;
-
-	if (!within)
-		return 0;
-	derivation_read(&d, params);
-	if (d.label.data)
-		return secret_enter(ENTRY_SP(ctx), secret_kind(d.label.data, d.label.size), (u64)out, len);
-	if (d.secret.size != MASTER_BYTES || d.seeds[0].size != KEY_EXPANSION_BYTES ||
-	    d.seeds[2].size != RANDOM_BYTES)
-		return 0;
-	bpf_probe_read_user(&label, 7, (void *)d.seeds[0].data);
-	if (label == KEY_EXPANSION)
-		secret_send(ctx, within->ssl, SECRET_MASTER, d.secret.data, d.secret.size, d.seeds[2].data);
-	return 0;
-}
-
-/* Where the result is not that of a C function that succeeds with 1, another program. */
-SEC("uretprobe")
-int exit_kdf_derive(struct pt_regs *ctx)
+/* The function has returned: what was derived is there, if it has succeeded. */
+static __always_inline int secret_exit(struct pt_regs *ctx, bool succeeded)
 {
 	struct call call;
 
-	if (call_leave(RETURN_SP(ctx), DIR_SECRET, &call) && (s32)PT_REGS_RC(ctx) > 0)
+	if (call_leave(RETURN_SP(ctx), DIR_SECRET, &call) && succeeded)
 		secret_send(ctx, call.ssl, call.out >> 32, call.buf, (u32)call.out, 0);
 	return 0;
+}
+
+/* One that returns 1. */
+SEC("uretprobe")
+int exit_derive(struct pt_regs *ctx)
+{
+	return secret_exit(ctx, (s32)PT_REGS_RC(ctx) > 0);
+}
+
+/* One that can't fail. */
+SEC("uretprobe")
+int exit_derive_void(struct pt_regs *ctx)
+{
+	return secret_exit(ctx, true);
 }
 
 #endif

@@ -180,7 +180,10 @@ impl Recognised {
 
 /// The libraries of which all is there that tells them.
 fn fitting(names: &[&str], functions: &[Function]) -> Vec<&'static Library> {
-    TABLE.iter().filter(|library| library.needed().all(defined(names, functions))).collect()
+    let fitting = TABLE.iter().filter(|library| library.needed().all(defined(names, functions)));
+    let mut fitting: Vec<_> = fitting.collect();
+    fitting.dedup_by_key(|library| library.name);
+    fitting
 }
 
 /// Whether a function of that name is among these.

@@ -104,6 +104,23 @@ pub enum Hook {
     Derive,
     /// `int f(BIO, void *, int)`: the library reads what was received. It is probed only for a while.
     RecordRead,
+    /// `int f(context, int, int, int command, int length, void *)` of OpenSSL 1.1.1: a parameter of a
+    /// derivation.
+    DeriveControl,
+    /// `int f(context, unsigned char *key, size_t *length)` of OpenSSL 1.1.1: a secret is derived.
+    DeriveKey,
+    /// `int f(unsigned char *key, size_t length, …, const unsigned char *info, size_t)` of BoringSSL: a
+    /// secret is derived.
+    DeriveExpand,
+    /// `int f(…, const unsigned char *secret, size_t, const char *label, size_t, const unsigned char *seed1,
+    /// size_t, const unsigned char *seed2, size_t)` of BoringSSL: keys of TLS 1.2 are derived.
+    DeriveKeys,
+    /// `void f(…, size_t, const unsigned char *info, size_t length, unsigned char *key)` of nettle, which
+    /// GnuTLS uses: a secret is derived.
+    DeriveVoid,
+    /// `int f(…, size_t, const void *master, size_t, const char *label, size_t, const void *seed, …)` of
+    /// GnuTLS: keys of TLS 1.2 are derived.
+    DeriveMaster,
     /// A place in Go's `crypto/tls`, rather than a function.
     Go(Site, Abi),
     /// A function within rustls.
@@ -127,7 +144,14 @@ impl Hook {
     pub fn purpose(self) -> Purpose {
         match self {
             Self::Record | Self::RecordRead => Purpose::Records,
-            Self::Derive => Purpose::Secrets,
+            Self::Derive
+            | Self::DeriveControl
+            | Self::DeriveKey
+            | Self::DeriveExpand
+            | Self::DeriveKeys
+            | Self::DeriveVoid
+            | Self::DeriveMaster
+            | Self::Go(Site::Secret, _) => Purpose::Secrets,
             _ => Purpose::Plaintext,
         }
     }
@@ -224,6 +248,9 @@ const SSL_SYMBOLS: &[Symbol] = &[
     optional("SSL_set_tlsext_host_name", Hook::HostName),
     // Where the library is part of a program.
     optional("BIO_write", Hook::Record),
+    // BoringSSL's and LibreSSL's, where they are one file with the rest.
+    optional("HKDF_expand", Hook::DeriveExpand),
+    optional("CRYPTO_tls1_prf", Hook::DeriveKeys),
 ];
 
 /// The functions of GnuTLS's interface. `gnutls_record_send_file` calls `gnutls_record_send` with what it has
@@ -250,6 +277,7 @@ const GNUTLS_SYMBOLS: &[Symbol] = &[
     optional("gnutls_server_name_set", Hook::HostNameBytes),
     optional("gnutls_server_name_get", Hook::ServerNameCopied),
     optional("gnutls_alpn_get_selected_protocol", Hook::ProtocolDatum),
+    optional("_gnutls_prf_raw", Hook::DeriveMaster),
 ];
 
 /// The functions of mbedTLS's interface. A step of the handshake tells which side it is.
@@ -348,7 +376,8 @@ const BORING_FILES: &[&str] = &[
     "libconscrypt*.so",
 ];
 
-/// The known libraries. The first row that fits is taken, so the more particular come first.
+/// The known libraries. The first row that fits is taken, and of several with one name, so the more
+/// particular come first.
 pub static TABLE: &[Library] = &[
     Library {
         name: "BoringSSL",
@@ -433,7 +462,7 @@ pub static TABLE: &[Library] = &[
         // No TLS in it, but what OpenSSL's libraries write their records and derive their secrets with.
         name: "libcrypto",
         files: &["libcrypto*.so*"],
-        marks: &["BIO_s_mem", "EVP_CIPHER_CTX_new"],
+        marks: &["BIO_s_mem", "EVP_CIPHER_CTX_new", "EVP_KDF_fetch"],
         symbols: &[
             required("BIO_write", Hook::Record),
             optional("BIO_read", Hook::RecordRead),
@@ -441,7 +470,36 @@ pub static TABLE: &[Library] = &[
         ],
         unnamed: None,
         random: None,
+        version_texts: &["OpenSSL "],
+        version_nodes: &[],
+    },
+    Library {
+        // Before OpenSSL 3, and of others.
+        name: "libcrypto",
+        files: &["libcrypto*.so*"],
+        marks: &["BIO_s_mem", "EVP_CIPHER_CTX_new"],
+        symbols: &[
+            required("BIO_write", Hook::Record),
+            optional("BIO_read", Hook::RecordRead),
+            optional("EVP_PKEY_CTX_ctrl", Hook::DeriveControl),
+            optional("EVP_PKEY_derive", Hook::DeriveKey),
+            optional("HKDF_expand", Hook::DeriveExpand),
+            optional("CRYPTO_tls1_prf", Hook::DeriveKeys),
+        ],
+        unnamed: None,
+        random: None,
         version_texts: &["OpenSSL ", "LibreSSL "],
+        version_nodes: &[],
+    },
+    Library {
+        // What GnuTLS derives its secrets with.
+        name: "nettle",
+        files: &["libnettle*.so*"],
+        marks: &[],
+        symbols: &[required("nettle_hkdf_expand", Hook::DeriveVoid)],
+        unnamed: None,
+        random: None,
+        version_texts: &[],
         version_nodes: &[],
     },
 ];

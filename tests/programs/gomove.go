@@ -8,7 +8,8 @@
 // client and server do the steps: wN writes N bytes in one call, rN reads until N bytes are there. get asks for
 // pages over HTTP, serve answers with what was sent. A server prints "listening", and ends with its standard
 // input. Each session ends with a line of key=value pairs: numbers and SHA-256 sums of what its calls moved, and
-// the addresses as the socket tells them. (Not with -2: net/http wants the connection itself.)
+// the addresses as the socket tells them. (Not with -2: net/http wants the connection itself.) The secrets of sessions
+// are appended to $SSLKEYLOGFILE.
 package main
 
 import (
@@ -43,6 +44,7 @@ var (
 	http2       = flag.Bool("2", false, "get|serve: HTTP/2")
 	requests    = flag.Int("r", 1, "get: requests in each session")
 	gates       = flag.Bool("g", false, "get: before each request but the first prints \"gate\" and waits for a line")
+	old         = flag.Bool("o", false, "TLS 1.2")
 	body        = flag.Int("b", 0, "get: bytes that are sent with each request")
 
 	begun    uint64
@@ -216,7 +218,7 @@ func together(work func()) {
 }
 
 func client(address string) {
-	settings := &tls.Config{InsecureSkipVerify: true}
+	settings := &tls.Config{InsecureSkipVerify: true, KeyLogWriter: keyLog(), MaxVersion: newest()}
 	together(func() {
 		for i := 0; i < *sessions; i++ {
 			socket, err := net.Dial("tcp", address)
@@ -249,7 +251,7 @@ func listen(address string) net.Listener {
 func get(address string) {
 	together(func() {
 		transport := &http.Transport{
-			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, KeyLogWriter: keyLog(), MaxVersion: newest()},
 			ForceAttemptHTTP2: *http2,
 		}
 		var c *counted
@@ -326,6 +328,24 @@ func serve(address string, settings *tls.Config) {
 	}
 }
 
+// Where the secrets of sessions are appended, if that is asked for.
+func keyLog() io.Writer {
+	name := os.Getenv("SSLKEYLOGFILE")
+	if name == "" {
+		return nil
+	}
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0600)
+	check(err)
+	return file
+}
+
+func newest() uint16 {
+	if *old {
+		return tls.VersionTLS12
+	}
+	return 0
+}
+
 func check(err error) {
 	if err != nil {
 		log.Fatal(err)
@@ -334,7 +354,7 @@ func check(err error) {
 
 func main() {
 	flag.Parse()
-	address, settings := flag.Arg(1), &tls.Config{}
+	address, settings := flag.Arg(1), &tls.Config{KeyLogWriter: keyLog(), MaxVersion: newest()}
 	if *certificate != "" {
 		pair, err := tls.LoadX509KeyPair(*certificate, *certificate)
 		check(err)

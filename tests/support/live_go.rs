@@ -17,6 +17,8 @@ const CACHE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/go-cache");
 pub(crate) struct Gomove<'a> {
     lab: &'a Lab,
     pub(crate) program: PathBuf,
+    /// Where it appends its secrets, from the next start on.
+    pub(crate) keylog: Option<PathBuf>,
 }
 
 /// A server that runs, and where.
@@ -52,12 +54,12 @@ impl<'a> Gomove<'a> {
         let built = build.output().unwrap();
         drop(one);
         assert!(built.status.success(), "{build:?}: {}", String::from_utf8_lossy(&built.stderr));
-        Self { lab, program }
+        Self { lab, program, keylog: None }
     }
 
     /// The one that was put there.
     pub(crate) fn at(lab: &'a Lab, program: PathBuf) -> Self {
-        Self { lab, program }
+        Self { lab, program, keylog: None }
     }
 
     /// tlsdump's option for it.
@@ -67,6 +69,7 @@ impl<'a> Gomove<'a> {
 
     fn command(&self, place: &impl Place, options: &str, side: &str, address: SocketAddr) -> Command {
         let mut command = place.command(&self.program);
+        command.envs(self.keylog.iter().map(|keylog| ("SSLKEYLOGFILE", keylog)));
         command.args(options.split_whitespace()).args([side, &address.to_string()]);
         command
     }

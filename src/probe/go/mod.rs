@@ -46,16 +46,20 @@ pub enum Site {
     Close,
     /// `func (c *Conn) CloseWrite() error` begins.
     CloseWrite,
+    /// `func (c *Config) writeKeyLog(label string, clientRandom, secret []byte) error` begins.
+    Secret,
 }
 
 /// The functions, and what is probed of them: the beginning and, where the end matters, each return.
-const FUNCTIONS: [(&str, Site, Option<Site>); 6] = [
+const FUNCTIONS: [(&str, Site, Option<Site>); 7] = [
     (READ, Site::Read, Some(Site::ReadReturn)),
     (WRITE, Site::Write, Some(Site::WriteReturn)),
     ("crypto/tls.(*Conn).clientHandshake", Site::Client, Some(Site::HandshakeReturn)),
     ("crypto/tls.(*Conn).serverHandshake", Site::Server, Some(Site::HandshakeReturn)),
     ("crypto/tls.(*Conn).Close", Site::Close, None),
     ("crypto/tls.(*Conn).CloseWrite", Site::CloseWrite, None),
+    // It is called whether or not anybody wants to know.
+    ("crypto/tls.(*Config).writeKeyLog", Site::Secret, None),
 ];
 const READ: &str = "crypto/tls.(*Conn).Read";
 const WRITE: &str = "crypto/tls.(*Conn).Write";

@@ -34,6 +34,7 @@ pub(super) fn program<'p, 'obj>(
         Site::Server => pick(&progs.go_server, &progs.go_server_stack),
         Site::Close => pick(&progs.go_close, &progs.go_close_stack),
         Site::CloseWrite => pick(&progs.go_close_write, &progs.go_close_write_stack),
+        Site::Secret => pick(&progs.go_secret, &progs.go_secret_stack),
     }
 }
 
