@@ -3,19 +3,23 @@
 #ifndef TLSDUMP_RUSTLS_LIFE_H
 #define TLSDUMP_RUSTLS_LIFE_H
 
+static __always_inline struct session *rustls_without_role(const struct session_key *key)
+{
+	struct session *s = key->ssl ? session_find(key) : NULL;
+
+	return s && !s->context.conn.role ? s : NULL;
+}
+
 /* Begins the session that has that encrypter from now on, whatever was at its place before. What the program
  * wrote before the handshake was done is part of it: such a session has no role. */
 static __always_inline u64 rustls_begin(void *ctx, u64 state, u64 encrypter, u8 role)
 {
-	u64 known[2] = { rustls_at(encrypter), rustls_without_keys(state) };
-	struct session_key key = {};
-	struct session *s = NULL;
+	struct session_key key = session_key(rustls_at(encrypter));
+	struct session *s = rustls_without_role(&key);
 
-	for (u32 i = 0; i < 2 && !s; i++) {
-		key = session_key(known[i]);
-		s = key.ssl ? session_find(&key) : NULL;
-		if (s && s->context.conn.role)
-			s = NULL;
+	if (!s) {
+		key = session_key(rustls_without_keys(state));
+		s = rustls_without_role(&key);
 	}
 	rustls_forget(state);
 	if (!s) {
