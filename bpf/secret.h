@@ -46,7 +46,8 @@ static __always_inline u32 secret_kind(u64 label, u64 len)
 {
 	u8 text[LABEL_BYTES] = {};
 
-	if (len == 0 || len > LABEL_BYTES || bpf_probe_read_user(text, len, (void *)label))
+	barrier_var(len); /* old verifiers want it compared as it is used */
+	if (len > LABEL_BYTES || bpf_probe_read_user(text, len, (void *)label))
 		return 0;
 	for (u32 i = 0; i < sizeof(labels) / sizeof(labels[0]); i++) {
 		const u8 *known = labels[i].text;
@@ -80,7 +81,8 @@ static __always_inline u32 line_kind(u64 label, u64 len)
 {
 	u64 text[LINE_LABEL_BYTES / 8] = {};
 
-	if (len == 0 || len >= LINE_LABEL_BYTES || bpf_probe_read_user(text, len, (void *)label))
+	barrier_var(len);
+	if (len >= LINE_LABEL_BYTES || bpf_probe_read_user(text, len, (void *)label))
 		return 0;
 	for (u32 i = 0; i < sizeof(line_labels) / sizeof(line_labels[0]); i++) {
 		const u64 *known = (const u64 *)line_labels[i].text;
@@ -177,8 +179,8 @@ static __always_inline void secret_send(void *ctx, u64 ssl, u32 what, u64 secret
 		read = !bpf_probe_read_user(record->client_random, RANDOM_BYTES, (void *)random);
 	else
 		read = random_read(s, ssl, record->client_random);
-	barrier_var(len); /* keep the bound where the verifier sees it */
-	if (len && len <= SECRET_BYTES_MAX)
+	barrier_var(len);
+	if (len <= SECRET_BYTES_MAX)
 		read = read && !bpf_probe_read_user(record->secret, len, (void *)secret);
 	if (!read || emit(ctx, record, sizeof(*record)) != 0)
 		COUNT(lost_secrets, 1);
