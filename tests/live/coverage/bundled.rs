@@ -11,6 +11,9 @@ const RUSTLS: &str = "has rustls";
 const OPENSSL_1_1: Installed =
     Installed::Other { from: "Debian 11", package: "openssl 1.1.1", directory: "openssl-1.1" };
 
+const UREQ: Installed =
+    Installed::Other { from: "built by the test", package: "crate ureq", directory: "rustweb" };
+
 const GRPC: Talk = Talk::Other {
     protocol: "gRPC",
     style: "h2",
@@ -185,14 +188,15 @@ END
         verdict: Verdict::Nothing(RUSTLS),
         // The packages are not there, which is what it is told.
         script: "for package in one two three; do
-                echo $package | HOME=$5 /opt/uv/bin/uv -q pip compile --no-cache --allow-insecure-host 127.0.0.1 \\
-                    --python /usr/bin/python3 --index-url \"$1\" - || [ $? = 1 ]
+                echo $package | HOME=$5 /opt/uv/bin/uv -q pip compile --no-cache \\
+                    --allow-insecure-host 127.0.0.1 --python /usr/bin/python3 \\
+                    --index-url \"$1\" - || [ $? = 1 ]
             done",
         ..CLIENT
     },
     Row {
         program: "ureq",
-        installed: Installed::Other { from: "built by the test", package: "crate ureq", directory: "rustweb" },
+        installed: UREQ,
         file: "rustweb",
         verdict: Verdict::Nothing(RUSTLS),
         script: "exec /opt/rustweb/bin/rustweb \"$1\" \"$3\"",

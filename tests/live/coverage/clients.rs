@@ -3,8 +3,27 @@
 use super::{CLIENT, HTTP1_GET, HTTP2, Installed, Row};
 
 const GNUTLS: Row = Row { file: "libgnutls.so", ..CLIENT };
-/// They take what they send from their standard input.
-const BY_HAND: Row = Row { talk: HTTP1_GET, ..CLIENT };
+/// They take what they send from their standard input, which stays open until they end: some would end with
+/// it, before the answer. The script is the program with its arguments.
+const BY_HAND: Row = Row { talk: HTTP1_GET, command: ASK, ..CLIENT };
+const ASK: &[&str] = &[
+    "sh",
+    "-euc",
+    "program=$1
+    shift
+    for page in 1 2 3; do
+        {
+            printf 'GET /%s/%s HTTP/1.0\\r\\n\\r\\n' \"$3\" $page
+            until [ -e done$page ]; do sleep 0.1; done
+        } | {
+            status=0
+            eval \"$program\" || status=$?
+            touch done$page
+            exit $status
+        }
+    done",
+    "sh",
+];
 
 pub(crate) const ROWS: &[Row] = &[
     Row {
@@ -56,12 +75,9 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         program: "gnutls-cli",
         installed: Installed::Apt("gnutls-bin"),
-        talk: HTTP1_GET,
-        script: "for page in 1 2 3; do
-                printf 'GET /%s/%s HTTP/1.0\\r\\n\\r\\n' \"$3\" $page |
-                    gnutls-cli --logfile=/dev/null --insecure -p \"$2\" 127.0.0.1
-            done",
-        ..GNUTLS
+        file: "libgnutls.so",
+        script: "gnutls-cli --logfile=/dev/null --insecure -p \"$2\" 127.0.0.1",
+        ..BY_HAND
     },
     Row {
         program: "aria2",
@@ -74,38 +90,39 @@ pub(crate) const ROWS: &[Row] = &[
         program: "tstclnt",
         installed: Installed::Apt("libnss3-tools"),
         file: "libssl3.so",
+        talk: HTTP1_GET,
         script: "certutil -N -d sql:. --empty-password
             for page in 1 2 3; do
                 printf 'GET /%s/%s HTTP/1.0\\r\\n\\r\\n' \"$3\" $page >request
                 tstclnt -h 127.0.0.1 -p \"$2\" -d sql:. -o <request
             done",
-        ..BY_HAND
+        ..CLIENT
     },
     Row {
         program: "openssl s_client",
         installed: Installed::Apt("openssl"),
-        script: "for page in 1 2 3; do
-                printf 'GET /%s/%s HTTP/1.0\\r\\n\\r\\n' \"$3\" $page |
-                    openssl s_client -quiet -connect \"127.0.0.1:$2\" 2>/dev/null
-            done",
+        script: "openssl s_client -quiet -connect \"127.0.0.1:$2\" 2>/dev/null",
         ..BY_HAND
     },
     Row {
         program: "socat",
         installed: Installed::Apt("socat"),
+        talk: HTTP1_GET,
         script: "for page in 1 2 3; do
                 printf 'GET /%s/%s HTTP/1.0\\r\\n\\r\\n' \"$3\" $page |
-                    socat -t 10 - \"OPENSSL:127.0.0.1:$2,verify=0\"
+                    socat -t 60 - \"OPENSSL:127.0.0.1:$2,verify=0\"
             done",
-        ..BY_HAND
+        ..CLIENT
     },
     Row {
         program: "ncat",
         installed: Installed::Apt("ncat"),
+        talk: HTTP1_GET,
         script: "for page in 1 2 3; do
-                printf 'GET /%s/%s HTTP/1.0\\r\\n\\r\\n' \"$3\" $page | ncat --ssl 127.0.0.1 \"$2\"
+                printf 'GET /%s/%s HTTP/1.0\\r\\n\\r\\n' \"$3\" $page |
+                    ncat --ssl 127.0.0.1 \"$2\"
             done",
-        ..BY_HAND
+        ..CLIENT
     },
     Row {
         program: "Chromium",
