@@ -16,6 +16,7 @@ mod nss;
 mod plan;
 pub mod random;
 pub mod recognise;
+mod refusal;
 pub mod rustls;
 pub mod scan;
 mod signature;

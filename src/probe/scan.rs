@@ -5,11 +5,11 @@
 //! from within the root, looked at, and then opened if it is a regular file. What is probed is the open file.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::{fmt, io};
 
 use rustix::fs::{FileType, OFlags, Stat};
 
@@ -19,19 +19,14 @@ use super::layers::{FileId, Layers, mounts};
 use super::maps::{Mapping, code_mappings};
 use super::plan::{Found, Plan, Skipped};
 use super::recognise::{Recognised, Unfit, recognise};
+use super::refusal::{FILE_BYTES_MAX, FOUND_MAX, LibraryError, NAMESPACE_BYTES_MAX, Refusal};
 use super::signs;
 use super::table::{self, Hook};
 use super::walk::{Kind, walk};
 use crate::sys;
 
-/// Most files in a plan: each is held open.
-const FOUND_MAX: usize = 4096;
 /// Most skipped files that are told one by one.
 const SKIPPED_MAX: usize = 1024;
-/// Largest file that is looked into.
-const FILE_BYTES_MAX: u64 = 4 << 30;
-/// Most bytes that are read in one pass of the files of one mount namespace.
-const NAMESPACE_BYTES_MAX: u64 = 8 << 30;
 /// Most files that are remembered as being no library, so that they needn't be read again.
 const REFUSED_MAX: usize = 1 << 20;
 /// Most roots that are gone through in one pass, and most mapped files that are looked at.
@@ -43,59 +38,6 @@ const USERS_MAX: usize = 1 << 20;
 const JVM: &str = "libjvm.so";
 const JAVA: &str = "a Java virtual machine: Java's own TLS (JSSE) is compiled as it runs, and can't be \
                     probed; netty-tcnative and Conscrypt can, where they are loaded already";
-
-/// Why a file that the user named can't be probed.
-#[derive(Debug)]
-pub struct LibraryError {
-    path: PathBuf,
-    why: Refusal,
-}
-
-impl fmt::Display for LibraryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.why)
-    }
-}
-
-impl std::error::Error for LibraryError {}
-
-#[derive(Debug)]
-enum Refusal {
-    Io(io::Error),
-    NotRegular,
-    TooLarge,
-    PlanFull,
-    BudgetSpent,
-    Ahead,
-    Twice,
-    Unfit(Unfit),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::NotRegular => f.write_str("not a regular file"),
-            Self::TooLarge => write!(f, "larger than {} GiB", FILE_BYTES_MAX >> 30),
-            Self::PlanFull => write!(f, "more than {FOUND_MAX} libraries"),
-            Self::BudgetSpent => {
-                write!(f, "more than {} GiB of files of its namespace were read", NAMESPACE_BYTES_MAX >> 30)
-            }
-            Self::Ahead => f.write_str(
-                "nobody runs it, and more such programs would take long to probe (name it by --lib)",
-            ),
-            Self::Twice => f.write_str("named twice: give all of its functions at once"),
-            Self::Unfit(unfit) => unfit.fmt(f),
-        }
-    }
-}
-
-impl Refusal {
-    /// Whether a file that is no library at all is refused so.
-    fn is_ordinary(&self) -> bool {
-        matches!(self, Self::NotRegular | Self::Unfit(Unfit::Unknown | Unfit::Elf(_)))
-    }
-}
 
 /// Finds libraries, and remembers what it has found: a later scan gives only what is new.
 #[derive(Debug)]
