@@ -12,8 +12,8 @@ use tlsdump::probe::recognise::{Recognised, Unfit, recognise};
 use tlsdump::probe::{Hook, Scanner};
 use tlsdump::sys;
 
-use crate::PROC;
 use crate::elf::offsets_by_readelf;
+use crate::{PROC, libssl};
 
 /// A program that uses what is to be found, so that the linker takes it in.
 const PROGRAM: &str = r#"
@@ -104,6 +104,16 @@ fn memmem(bytes: &[u8], text: &[u8]) -> Vec<usize> {
     (0..bytes.len() - text.len()).filter(|&at| bytes[at..].starts_with(text)).collect()
 }
 
+/// Where a section is in the file, and its size.
+fn section(path: &Path, name: &str) -> (usize, usize) {
+    let output = Command::new("readelf").arg("-SW").arg(path).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let fields: Vec<_> = text.lines().find(|line| line.contains(name)).unwrap().split_whitespace().collect();
+    let at = fields.iter().position(|field| *field == name).unwrap();
+    let number = |field: &str| usize::from_str_radix(field, 16).unwrap();
+    (number(fields[at + 3]), number(fields[at + 4]))
+}
+
 /// The build id of a file as readelf(1) shows it, in hexadecimal digits.
 fn build_id(path: &Path) -> String {
     let output = Command::new("readelf").args(["-n"]).arg(path).output().unwrap();
@@ -143,15 +153,49 @@ fn a_static_program_without_names_is_found_by_what_its_functions_look_like() {
     for options in [&["-static"][..], &["-static-pie"]] {
         let program = Program::build(options);
         let offsets = program.offsets();
-        // With what unwinds frames, and without.
-        for (name, remove) in [("stripped", &[][..]), ("bare", &["--remove-section=.eh_frame"])] {
-            let stripped = recognised(&program.copy(name, &[&["--strip-all"], remove].concat())).unwrap();
-            assert_eq!((stripped.library.name, stripped.program), ("OpenSSL", true));
-            assert_eq!(stripped.doubts, [], "{name}");
-            let there: Vec<_> = FOUND.into_iter().filter(|(name, _)| offsets.contains_key(*name)).collect();
-            hooks_are(&stripped, &offsets, &there);
-        }
+        let stripped = recognised(&program.copy("stripped", &["--strip-all"])).unwrap();
+        assert_eq!((stripped.library.name, stripped.program), ("OpenSSL", true));
+        assert_eq!(stripped.doubts, []);
+        let there: Vec<_> = FOUND.into_iter().filter(|(name, _)| offsets.contains_key(*name)).collect();
+        hooks_are(&stripped, &offsets, &there);
     }
+}
+
+#[test]
+fn without_what_unwinds_frames_functions_are_found_that_others_call() {
+    let program = Program::build(&["-static"]);
+    let path = program.copy("stripped", &["--strip-all"]);
+    let stripped = recognised(&path).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let (begin, size) = section(&path, ".eh_frame");
+    bytes[begin..begin + size].fill(0);
+    fs::write(&path, bytes).unwrap();
+    let bare = recognised(&path).unwrap();
+    assert!(bare.hooks.iter().all(|hook| stripped.hooks.contains(hook)), "{bare:?}\n{stripped:?}");
+    assert!(["SSL_read", "SSL_write"].iter().all(|name| bare.functions.contains(name)), "{bare:?}");
+    assert!(bare.doubts.iter().any(|doubt| doubt.name == "SSL_write_early_data"), "{bare:?}");
+}
+
+/// A shared library as the distribution made it, its symbols made unreadable.
+#[test]
+fn a_shared_library_is_found_so_too() {
+    let full = File::open(libssl()).unwrap();
+    let named = recognise(&full, &[], &mut BYTES_READ_MAX.clone()).unwrap();
+    let mut bytes = fs::read(libssl()).unwrap();
+    // Names of symbols and texts of the code are in different sections.
+    let (begin, size) = section(&libssl(), ".dynstr");
+    for at in memmem(&bytes[begin..begin + size], b"SSL_") {
+        bytes[begin + at] = b'X';
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("libssl.so");
+    fs::write(&path, bytes).unwrap();
+    let found = recognised(&path).unwrap();
+    let places: Vec<_> = found.hooks.iter().filter(|hook| !named.hooks.contains(hook)).collect();
+    // These have no names in the whole library, and what has others is found at the same places.
+    assert!(places.iter().all(|(hook, _)| matches!(hook, Hook::ReadEx | Hook::WriteEx)), "{places:?}");
+    assert_eq!((places.len(), found.hooks.len()), (2, 13), "{found:?}");
+    assert_eq!(found.doubts.iter().map(|doubt| doubt.name).collect::<Vec<_>>(), ["BIO_write"]);
 }
 
 #[test]

@@ -159,27 +159,37 @@ impl<'a> Elf<'a> {
     /// # Errors
     /// When the file can't be read.
     pub fn soname(&mut self) -> Result<Option<String>> {
+        let Some(at) = self.dynamic(elf::DT_SONAME)? else { return Ok(None) };
+        let table = self.section(elf::SHT_DYNAMIC).copied();
+        let strings = table.and_then(|table| self.linked(&table));
+        strings.map_or(Ok(None), |strings| self.string(strings, at))
+    }
+
+    /// A value of what is there for the dynamic linker.
+    fn dynamic(&mut self, tag: elf::DynamicTag) -> Result<Option<u64>> {
         let Some(table) = self.section(elf::SHT_DYNAMIC).copied() else { return Ok(None) };
-        let Some(strings) = self.linked(&table) else { return Ok(None) };
         let bytes = self.file.read_table(range_of(&table))?;
         let mut rest = bytes.as_slice();
         while let Ok((entry, tail)) = pod::from_bytes::<Dyn64<Le>>(rest) {
             match entry.d_tag.get(Le) {
                 elf::DT_NULL => break,
-                elf::DT_SONAME => return self.string(strings, entry.d_val.get(Le)),
+                found if found == tag => return Ok(Some(entry.d_val.get(Le))),
                 _ => rest = tail,
             }
         }
         Ok(None)
     }
 
-    /// Whether it is a program rather than a library: not position independent, or with an interpreter and no
-    /// soname (the C library too has an interpreter).
+    /// Whether it is a program rather than a library: not position independent, said to be a position
+    /// independent program, or with an interpreter and no soname (the C library too has an interpreter).
     ///
     /// # Errors
     /// When the file can't be read.
     pub fn is_program(&mut self) -> Result<bool> {
         if self.kind == elf::ET_EXEC {
+            return Ok(true);
+        }
+        if self.dynamic(elf::DT_FLAGS_1)?.is_some_and(|flags| flags & elf::DF_1_PIE.0 != 0) {
             return Ok(true);
         }
         let interpreted = self.segments.iter().any(|s| s.p_type.get(Le) == elf::PT_INTERP);

@@ -131,7 +131,9 @@ impl Family {
                     );
                     known.insert(name, places);
                 }
-                Err(fitting) => doubts.push(Doubt { name, fitting }),
+                // What only helps to find others is not missed for itself.
+                Err(fitting) if signature.hook.is_some() => doubts.push(Doubt { name, fitting }),
+                Err(_) => {}
             }
         }
         let lacking = self.needed.iter().find_map(|name| doubts.iter().find(|doubt| doubt.name == *name));
@@ -167,7 +169,7 @@ impl Signature {
 
     fn fits(&self, candidate: &Candidate, known: &BTreeMap<&str, Vec<u64>>) -> bool {
         let Candidate { facts, texts, .. } = candidate;
-        let passes = |number: &u32| facts.numbers.contains(&(self.argument, *number));
+        let passes = |number: &u32| facts.passes(self.argument, *number);
         let calls =
             |name| known.get(name).is_some_and(|places| places.iter().any(|p| facts.calls.contains(p)));
         texts.contains(&self.file)
@@ -179,5 +181,90 @@ impl Signature {
             && (facts.stores || !self.stores)
             && self.fifth.is_none_or(|fifth| facts.fifth == fifth)
             && facts.bytes <= self.bytes_max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table::Argument;
+    use super::*;
+
+    const FILE: &str = "ssl_lib.cc";
+
+    fn candidate(begin: u64, numbers: &[u32], bytes: u64) -> Candidate {
+        let numbers = numbers.iter().map(|number| (Argument::Third, *number)).collect();
+        let facts = Facts { numbers, bytes, whole: true, ..Facts::default() };
+        Candidate { begin, facts, texts: vec![FILE] }
+    }
+
+    /// The functions of BoringSSL that are needed.
+    fn needed() -> Vec<Candidate> {
+        let mut reads = candidate(0x200, &[66], 200);
+        reads.facts.calls.insert(0x100);
+        let peeks = Candidate { begin: 0x300, texts: vec![FILE], facts: Facts { ..reads.facts.clone() } };
+        reads.facts.stores = true;
+        vec![candidate(0x100, &[215, 226], 700), reads, peeks, candidate(0x400, &[66, 111, 215, 226], 300)]
+    }
+
+    fn find(candidates: &[Candidate]) -> Search {
+        FAMILIES[0].find(candidates)
+    }
+
+    #[test]
+    fn functions_are_told_by_numbers_and_relations() {
+        let Search::Found(signed) = find(&needed()) else { panic!("not found") };
+        assert_eq!(signed.library.name, "BoringSSL");
+        let expected = [("SSL_read", Hook::ReadInt, 0x200), ("SSL_write", Hook::WriteInt, 0x400)];
+        assert_eq!(signed.functions, expected);
+        assert!(signed.doubts.contains(&Doubt { name: "SSL_new", fitting: 0 }), "{:?}", signed.doubts);
+        // One that isn't hooked is not missed.
+        assert!(!signed.doubts.iter().any(|doubt| doubt.name == "ssl_read_impl"));
+    }
+
+    #[test]
+    fn what_two_functions_fit_is_refused() {
+        let mut candidates = needed();
+        candidates.push(candidate(0x500, &[66, 111, 215, 226, 9], 300));
+        let Search::Doubtful("BoringSSL", doubt) = find(&candidates) else { panic!("found") };
+        assert_eq!(doubt, Doubt { name: "SSL_write", fitting: 2 });
+        assert!(matches!(find(&candidates[..3]), Search::Doubtful("BoringSSL", Doubt { fitting: 0, .. })));
+        // Nor is one function without the other that it must call.
+        assert!(matches!(find(&candidates[1..4]), Search::Doubtful(_, Doubt { name: "SSL_read", .. })));
+        assert!(matches!(find(&[]), Search::Nothing));
+    }
+
+    #[test]
+    fn of_functions_that_have_another_inlined_the_smallest_is_the_other() {
+        let place = |sizes: &[u64]| {
+            let handshakes = sizes.iter().zip(0x600..).map(|(bytes, at)| candidate(at, &[134], *bytes));
+            let Search::Found(signed) = find(&needed().into_iter().chain(handshakes).collect::<Vec<_>>())
+            else {
+                panic!("not found")
+            };
+            let found = signed.functions.iter().find(|(name, ..)| *name == "SSL_do_handshake");
+            found.map(|(_, _, place)| *place)
+        };
+        assert_eq!(place(&[528, 480, 530]), Some(0x601));
+        assert_eq!(place(&[480, 480, 530]), None, "two of one size");
+        assert_eq!(place(&[4000]), None, "too large");
+    }
+
+    #[test]
+    fn of_reading_and_writing_the_latter_counts_in_the_later_field() {
+        let records = |fields: &[u64]| {
+            let functions = fields.iter().zip(0x700..).map(|(field, at)| {
+                let mut function = candidate(at, &[114, 115], 200);
+                (function.texts, function.facts.counters) = (vec!["bio.cc"], [*field].into());
+                function
+            });
+            let Search::Found(signed) = find(&needed().into_iter().chain(functions).collect::<Vec<_>>())
+            else {
+                panic!("not found")
+            };
+            let places = signed.functions.iter().filter(|(_, hook, _)| *hook == Hook::Record);
+            places.map(|(_, _, place)| *place).collect::<Vec<_>>()
+        };
+        assert_eq!(records(&[0x40, 0x48, 0x40, 0x48]), [0x701, 0x703]);
+        assert_eq!(records(&[0x48, 0x48]), [0_u64; 0], "both may be either");
     }
 }

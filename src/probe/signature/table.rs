@@ -12,6 +12,8 @@ pub(super) enum Argument {
     Second,
     /// The third, `edx`.
     Third,
+    /// One of these two: where a program is optimized as a whole, arguments that are not used are left out.
+    Either,
 }
 
 /// What is done when several functions fit.
@@ -105,10 +107,13 @@ const PLAIN: Signature = Signature {
     several: Several::Refuse,
 };
 
-const SSL_LIB_CC: Signature = Signature { file: "ssl_lib.cc", ..PLAIN };
+const SSL_LIB_CC: Signature = Signature { file: "ssl_lib.cc", argument: Argument::Either, ..PLAIN };
+/// Where BIO_write is inlined in others of its file, such as BIO_puts, these are taken too: what passes there
+/// is looked at, and is no record.
 const BORING_BIO: Signature = Signature {
     name: "BIO_write",
     hook: Some(Hook::Record),
+    argument: Argument::Either,
     numbers: &[boring::BIO_UNINITIALIZED, boring::BIO_UNSUPPORTED_METHOD],
     no_numbers: &[boring::OVERFLOW],
     bytes_max: 512,
@@ -122,6 +127,7 @@ const BORING: &[Signature] = &[
         name: "ssl_read_impl",
         numbers: &[boring::UNINITIALIZED, boring::SSL_HANDSHAKE_FAILURE],
         no_numbers: &[boring::SHOULD_NOT_HAVE_BEEN_CALLED, boring::BAD_LENGTH],
+        bytes_max: 8192,
         ..SSL_LIB_CC
     },
     // SSL_peek differs from it in that it changes nothing.
@@ -144,6 +150,13 @@ const BORING: &[Signature] = &[
             boring::SSL_HANDSHAKE_FAILURE,
             boring::BAD_LENGTH,
         ],
+        ..SSL_LIB_CC
+    },
+    // Until 2022 the length was checked elsewhere.
+    Signature {
+        name: "SSL_write",
+        hook: Some(Hook::WriteInt),
+        numbers: &[boring::SHOULD_NOT_HAVE_BEEN_CALLED, boring::UNINITIALIZED, boring::SSL_HANDSHAKE_FAILURE],
         ..SSL_LIB_CC
     },
     Signature {

@@ -18,8 +18,9 @@ const RELATIVE: u8 = 0x05;
 /// Bytes of a distance, or of an address in a program that is not moved.
 const WORD: usize = 4;
 
-/// Addresses of texts, each with the number of the text.
-pub(super) type Texts = BTreeMap<u64, usize>;
+/// Addresses of texts: by the last that may be one's, the first, and the number of the text. They differ
+/// where it can't be told where a text begins: constants that are none may stand before it.
+pub(super) type Texts = BTreeMap<u64, (u64, usize)>;
 
 /// Finds the places of texts in the constants of a file: of paths of which the last part is one of `files`,
 /// with numbers from 0, and of `names`, with the numbers that follow; those may be the end of a longer text.
@@ -33,7 +34,7 @@ pub(super) fn find(elf: &mut Elf<'_>, files: &[&str], names: &[&str]) -> Result<
         for (number, finder) in sought.iter().enumerate() {
             for at in finder.find_iter(piece) {
                 if let Some(begin) = path_begin(piece, at) {
-                    texts.insert(address + begin as u64, number);
+                    texts.insert(address + at as u64, (address + begin as u64, number));
                 }
             }
         }
@@ -51,7 +52,8 @@ pub(super) fn find(elf: &mut Elf<'_>, files: &[&str], names: &[&str]) -> Result<
         for at in heads.iter().flat_map(|head| head.find_iter(piece)) {
             let rest = piece.get(at..).unwrap_or_default();
             if let Some(number) = sought.iter().position(|text| rest.starts_with(text)) {
-                texts.insert(address + at as u64, files.len() + number);
+                let address = address + at as u64;
+                texts.insert(address, (address, files.len() + number));
             }
         }
         texts.len() > TEXTS_MAX
@@ -64,10 +66,10 @@ fn ended(text: &str) -> Vec<u8> {
     [text.as_bytes(), &[0]].concat()
 }
 
-/// Where the path begins that has its last part at `at`. The one in the file may be the end of a longer text.
+/// Where the path may begin that has its last part at `at`: no character is before it.
 fn path_begin(piece: &[u8], at: usize) -> Option<usize> {
     let before = piece.get(at.saturating_sub(TEXT_BYTES_MAX)..at)?;
-    let begin = before.iter().rposition(|byte| *byte == 0).map_or(0, |nul| nul + 1);
+    let begin = before.iter().rposition(|byte| !(b' '..=b'~').contains(byte)).map_or(0, |other| other + 1);
     let directory = before.get(begin..)?;
     (directory.is_empty() || directory.ends_with(b"/")).then_some(at - directory.len())
 }
@@ -80,12 +82,12 @@ pub(super) fn references(
     fixed: bool,
 ) -> Result<BTreeMap<u64, usize>, ElfError> {
     let mut found = BTreeMap::new();
-    let (Some((&first, _)), Some((&last, _))) = (texts.first_key_value(), texts.last_key_value()) else {
-        return Ok(found);
-    };
+    let first = texts.values().map(|(first, _)| *first).min();
+    let (Some(first), Some((&last, _))) = (first, texts.last_key_value()) else { return Ok(found) };
     let mut refers = |place: u64, target: u64| {
         if (first..=last).contains(&target)
-            && let Some(number) = texts.get(&target)
+            && let Some((_, (first, number))) = texts.range(target..).next()
+            && *first <= target
             && found.len() < REFERENCES_MAX
         {
             found.insert(place, *number);
@@ -126,6 +128,7 @@ mod tests {
             (b"a/ssl_lib.cc", Some(0)),
             (b"\0boringssl_lib.cc", None),
             (b"ssl_lib.cc", Some(0)),
+            (b"x\x06\x08/home/ssl/ssl_lib.cc", Some(3)),
         ] {
             assert_eq!(path_begin(text, text.len() - 10), begin, "{}", text.escape_ascii());
         }
