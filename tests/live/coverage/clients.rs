@@ -129,7 +129,6 @@ pub(crate) const ROWS: &[Row] = &[
         installed: Installed::Apt("chromium"),
         talk: super::Talk::Http { version: 2, posts: false },
         file: "chromium",
-        verdict: super::Verdict::Nothing("has BoringSSL within"),
         script: "for page in 1 2 3; do
                 chromium --headless --no-sandbox --disable-gpu --ignore-certificate-errors \\
                     --user-data-dir=\"$5/user\" --disable-background-networking --dump-dom \"$1/$page\"

@@ -51,7 +51,6 @@ pub(crate) fn text(outcomes: &[(&Row, &Outcome)]) -> String {
     for (row, outcome) in outcomes {
         match row.verdict {
             Verdict::Works => {}
-            Verdict::Missed(why) => text += &format!("- {}: {why}.\n", row.name()),
             Verdict::Nothing(_) => {
                 let Listed::Refused(why) = &outcome.listed else { continue };
                 text += &format!("- {}: {why}.\n", row.name());
@@ -84,7 +83,7 @@ fn line(row: &Row, outcome: &Outcome) -> String {
     };
     let [socket, bytes, addresses] = match row.verdict {
         Verdict::Works => [row.socket, "exact", "true"],
-        Verdict::Missed(_) | Verdict::Nothing(_) => ["", "none", ""],
+        Verdict::Nothing(_) => ["", "none", ""],
     };
     let count = |Count { captured, made }: &Count| format!("{captured} of {made}");
     let (requests, answers) = (count(&outcome.requests), count(&outcome.answers));

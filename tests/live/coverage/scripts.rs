@@ -90,7 +90,7 @@ END
         installed: Installed::Apt("default-jdk-headless"),
         file: "libjvm.so",
         talk: HTTP1_GET,
-        verdict: Verdict::Nothing("Java has TLS in code that is made as it runs"),
+        verdict: Verdict::Nothing("Java's own TLS (JSSE) is compiled as it runs"),
         script: "cat >Get.java <<'END'
 import java.net.URL;
 import java.security.SecureRandom;

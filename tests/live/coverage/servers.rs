@@ -1,6 +1,6 @@
 //! Servers of the web, and what gives other servers TLS.
 
-use super::{HTTP1_GET, HTTP2, Installed, Row, SERVER, Talk, Verdict};
+use super::{HTTP1_GET, HTTP2, Installed, Row, SERVER, Talk};
 
 const NGINX: Row = Row {
     installed: Installed::Apt("nginx-light"),
@@ -144,9 +144,6 @@ END
         program: "openssl s_server -WWW",
         installed: Installed::Apt("openssl"),
         talk: HTTP1_GET,
-        verdict: Verdict::Missed(
-            "it reads and writes by `BIO_f_ssl`, which calls the inside of OpenSSL and none of its functions",
-        ),
         script: "cd pages; exec openssl s_server -quiet -WWW -accept \"127.0.0.1:$1\" -cert \"$2\"",
         ..SERVER
     },
