@@ -53,10 +53,15 @@ fn our_own_namespace_has_openssl_with_every_hook() {
         println!("SKIP: no readelf to compare with");
         return;
     };
-    let symbols = found.library.symbols.iter();
+    // These meet in two functions without a name, which are probed instead.
+    let meeting = ["SSL_read", "SSL_read_ex", "SSL_write", "SSL_write_ex"];
+    let symbols = found.library.symbols.iter().filter(|s| !meeting.contains(&s.name));
     let mut expected: Vec<_> = symbols.filter_map(|s| Some((s.hook, *offsets.get(s.name)?))).collect();
     expected.sort_unstable();
-    assert_eq!(found.hooks, expected);
+    let (named, inner): (Vec<_>, Vec<_>) = found.hooks.iter().partition(|hook| expected.contains(hook));
+    assert_eq!(named, expected);
+    let inner: Vec<_> = inner.iter().map(|(hook, _)| *hook).collect();
+    assert_eq!(inner, [Hook::WriteEx, Hook::ReadEx]);
     let setters = found.hooks.iter().filter(|(hook, _)| *hook == Hook::SetFd);
     assert_eq!(setters.count(), 3);
 }
@@ -70,7 +75,7 @@ fn a_library_of_any_name_is_taken_when_the_user_names_it() {
     scanner.library(&odd).unwrap();
     let plan = scanner.take();
     assert_eq!(plan.found.len(), 1);
-    assert_eq!((plan.found[0].path.as_path(), plan.found[0].hooks.len()), (odd.as_path(), 21));
+    assert_eq!((plan.found[0].path.as_path(), plan.found[0].hooks.len()), (odd.as_path(), 20));
 }
 
 #[test]
