@@ -172,6 +172,8 @@ pub enum Command {
     List(ListArgs),
     /// Check whether this machine can capture, by really doing it, and say what to do
     Doctor(DoctorArgs),
+    /// Put the secrets of a key log into a capture, or leave out those that are there
+    Open(OpenArgs),
 }
 
 /// Without a target: what any process has mapped.
@@ -216,6 +218,30 @@ pub struct DoctorArgs {
     /// Be the program that is captured in the self-test
     #[arg(long, value_name = "KIND", hide = true)]
     pub self_test_child: Option<String>,
+}
+
+/// A capture in, a capture out.
+#[derive(Debug, Default, clap::Args)]
+pub struct OpenArgs {
+    /// The pcapng to read; - for standard input
+    #[arg(value_name = "CAPTURE")]
+    pub capture: OsString,
+
+    /// Write pcapng to FILE; - for standard output
+    #[arg(short = 'w', value_name = "FILE")]
+    pub write: OsString,
+
+    /// Put the secrets of FILE in, before all packets
+    #[arg(long, value_name = "FILE")]
+    pub keylog: Option<OsString>,
+
+    /// Leave out the secrets that are there
+    #[arg(long)]
+    pub no_secrets: bool,
+
+    /// Replace a file of that name
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 impl Args {

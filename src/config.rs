@@ -22,7 +22,7 @@ use crate::target::{MntNsSpec, parse_mntns};
 
 pub use library::LibraryFile;
 pub use parts::Parts;
-pub use task::{Doctor, List, Task};
+pub use task::{Doctor, List, Open, Task};
 
 /// Smallest kernel buffer. A power of two from here on is a power of two of pages, be they 4, 16 or 64 KiB.
 pub const BUFFER_MIN: u32 = 64 << 10;

@@ -16,6 +16,7 @@ pub mod flow;
 pub mod frame;
 pub mod list;
 pub mod names;
+pub mod open;
 pub mod packet;
 pub mod pipeline;
 pub mod privileges;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use tlsdump::cli::Args;
 use tlsdump::config::Task;
-use tlsdump::{doctor, list, run};
+use tlsdump::{doctor, list, open, run};
 
 /// Failed while capturing, or there is nothing to capture.
 const FAILED: u8 = 1;
@@ -35,5 +35,6 @@ fn perform(task: Task) -> anyhow::Result<bool> {
         Task::Capture(config) => run::run(*config).map(|()| true),
         Task::List(list) => list::run(&list),
         Task::Doctor(doctor) => doctor::run(doctor),
+        Task::Open(open) => open::run(&open),
     }
 }

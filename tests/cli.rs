@@ -142,6 +142,11 @@ fn usage_of_subcommands() {
         run(&["--pid", "0", subcommand]).fails(2, &[subcommand, "--pid"]);
         run(&[subcommand, "-w", "a"]).fails(2, &["unexpected argument '-w'"]);
     }
+    let text = String::from_utf8(run(&["open", "--help"]).succeeds().stdout).unwrap();
+    assert!(text.contains("Usage: tlsdump open") && text.contains("--keylog"), "{text}");
+    run(&["open", "a", "-w", "b"]).fails(2, &["nothing to change"]);
+    run(&["open", "-w", "b", "--no-secrets"]).fails(2, &["CAPTURE"]);
+    run(&["open", "missing", "-w", "b", "--no-secrets"]).fails(1, &["cannot read missing"]);
     run(&["list", "--pid", "x"]).fails(2, &["--pid", "'x'"]);
     run(&["list", "--mntns", "x"]).fails(2, &["\"x\" is not a mount namespace"]);
     run(&["list", "--comm", "sixteen-bytes-xx"]).fails(2, &["15 bytes"]);

@@ -331,6 +331,25 @@ fn a_key_log_is_appended_to_and_closed_to_others() {
 }
 
 #[test]
+fn a_capture_is_opened_for_everybody_and_closed_again() {
+    let dir = TempDir::new().unwrap();
+    assert_eq!(tlsdump(&["-w", "sealed", "--keylog", "log"], dir.path()).0, 0);
+    let open = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tlsdump"));
+        let output = command.arg("open").args(arguments).current_dir(dir.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    open(&["sealed", "--keylog", "log", "-w", "opened"]);
+    assert_eq!(fields(&read("opened"), "http.request", &["http.request.uri"]).len(), 3);
+    assert_eq!(fs::metadata(dir.path().join("opened")).unwrap().permissions().mode() & 0o7777, 0o600);
+    let said = open(&["opened", "--no-secrets", "-w", "closed"]);
+    assert!(said.ends_with(", 1 of secrets left out\n"), "{said}");
+    assert_eq!(read("closed"), read("sealed"));
+}
+
+#[test]
 fn what_is_no_file_takes_no_secrets() {
     let dir = TempDir::new().unwrap();
     symlink("elsewhere", dir.path().join("link")).unwrap();

@@ -67,6 +67,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/cli.rs", &[]),
     ("src/names.rs", &["event"]),
     ("src/config", &["cli", "event", "file", "frame", "source", "target"]),
+    ("src/open.rs", &["config", "file"]),
     ("src/privileges.rs", &[]),
     ("src/wire/", &["event"]),
     ("src/flow/", &["event"]),

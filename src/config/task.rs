@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
-use super::{Config, LibraryFile, Targets};
-use crate::cli::{Args, Command, DoctorArgs, ListArgs};
+use super::{Config, LibraryFile, Place, Targets, path, place};
+use crate::cli::{Args, Command, DoctorArgs, ListArgs, OpenArgs};
+use crate::file::directory::Manners;
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum Task {
     List(List),
     /// `tlsdump doctor`.
     Doctor(Doctor),
+    /// `tlsdump open`.
+    Open(Open),
 }
 
 /// `tlsdump list`: which libraries there are.
@@ -50,6 +53,21 @@ pub enum Doctor {
     },
 }
 
+/// `tlsdump open`: a capture of a capture, with other secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// What is read.
+    pub capture: Place,
+    /// Where it goes.
+    pub write: Place,
+    /// A key log whose lines are put in (`--keylog`).
+    pub keylog: Option<PathBuf>,
+    /// Whether the secrets that are there are left out (`--no-secrets`).
+    pub strip: bool,
+    /// How the file is made.
+    pub manners: Manners,
+}
+
 impl Task {
     /// Checks what was typed. `stdout_is_terminal` says whether standard output is one.
     ///
@@ -60,6 +78,7 @@ impl Task {
             None => Self::Capture(Box::new(Config::new(args, stdout_is_terminal)?)),
             Some(Command::List(list)) => Self::List(List::new(&list)?),
             Some(Command::Doctor(doctor)) => Self::Doctor(Doctor::new(&doctor)?),
+            Some(Command::Open(open)) => Self::Open(Open::new(&open, stdout_is_terminal)?),
         })
     }
 }
@@ -74,6 +93,27 @@ impl List {
             json: args.json,
             verbose: args.verbose,
             root: PathBuf::from("/"),
+        })
+    }
+}
+
+impl Open {
+    fn new(args: &OpenArgs, stdout_is_terminal: bool) -> Result<Self> {
+        let write = place("-w", &args.write)?;
+        ensure!(
+            write != Place::Standard || !stdout_is_terminal,
+            "-w - would write binary data to the terminal; pipe it on, as in: -w - | tshark -r -"
+        );
+        ensure!(
+            args.keylog.is_some() || args.no_secrets,
+            "nothing to change: give --keylog FILE to put secrets in, or --no-secrets to leave them out"
+        );
+        Ok(Self {
+            capture: place("CAPTURE", &args.capture)?,
+            write,
+            keylog: args.keylog.as_deref().map(|file| path("--keylog", file)).transpose()?,
+            strip: args.no_secrets,
+            manners: Manners { overwrite: args.overwrite, ..Manners::default() },
         })
     }
 }

@@ -24,7 +24,7 @@ const TRIES: u32 = 1000;
 pub const KEPT_MAX: u32 = 100_000;
 
 /// How files are made.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Manners {
     /// Replace a file that has the name of a part; else it is an error for the first part, and later parts
     /// get another name.

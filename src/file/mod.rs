@@ -10,6 +10,7 @@ mod blocks;
 mod command;
 mod comment;
 pub mod compress;
+pub mod copy;
 mod cuts;
 pub mod directory;
 mod interfaces;

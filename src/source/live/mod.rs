@@ -33,9 +33,8 @@ use crate::wire;
 use crate::wire::{Glance, Records};
 
 pub use kernel::Features;
-pub use packets::Wires;
-
 pub use options::{Attach, Filter, Options, Transport, Witness};
+pub use packets::Wires;
 
 use buffer::Buffer;
 use listening::Listening;
