@@ -32,7 +32,7 @@ pub fn run(open: &Open) -> anyhow::Result<bool> {
         Place::File(path) => path,
     };
     let settings = Settings { wait: true, manners: open.manners, ..Settings::default() };
-    let mut output = Output::open(path, settings, Box::new(|line| say(line)))?;
+    let mut output = Output::open(path, settings, Box::new(say))?;
     let change = Change { add: &lines, strip: open.strip };
     let copied =
         copy::copy(&mut input, &mut output, change).with_context(|| format!("cannot open {name}"))?;
