@@ -178,6 +178,9 @@ impl Pipeline {
             unwritten: self.drawing.unwritten,
             unshown: self.drawing.unshown,
             unopened: self.drawing.real.as_ref().map_or(0, Real::unopened),
+            strays: self.drawing.real.as_ref().map_or(0, Real::strays),
+            // A capture that is one part has them all.
+            unrepeated: if self.drawing.is_cut() { self.drawing.secrets.dropped() } else { 0 },
             damaged: self.damaged,
             both_ends: self.drawing.outputs.both_ends,
             flows: *self.flows.stats(),

@@ -68,6 +68,7 @@ pub struct Real {
     held_bytes: usize,
     flows: u64,
     unopened: u64,
+    strays: u64,
 }
 
 impl Real {
@@ -129,7 +130,10 @@ impl Real {
     /// Those of `give`.
     pub fn packet<E>(&mut self, packet: &Packet<'_>, give: Give<'_, E>) -> Result<(), E> {
         // The record that told of the session came before.
-        let Some(session) = self.sessions.get_mut(&packet.session) else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(&packet.session) else {
+            self.strays += 1;
+            return Ok(());
+        };
         if session.open {
             return session.show(packet, give);
         }
@@ -179,6 +183,12 @@ impl Real {
     #[must_use]
     pub fn unopened(&self) -> u64 {
         self.unopened
+    }
+
+    /// Packets that were left out, because their session is not known any more.
+    #[must_use]
+    pub fn strays(&self) -> u64 {
+        self.strays
     }
 
     /// The packets of a session wait no longer.
@@ -364,6 +374,6 @@ mod tests {
         let mut stage = Stage::default();
         stage.see(1, true, b"");
         assert_eq!(stage.given, []);
-        assert_eq!(stage.real.held_bytes, 0);
+        assert_eq!((stage.real.held_bytes, stage.real.strays()), (0, 1));
     }
 }

@@ -34,6 +34,7 @@ pub struct Secrets {
     order: BTreeMap<u64, u64>,
     processes: BTreeSet<(u32, u64, u64)>,
     places: u64,
+    dropped: u64,
 }
 
 impl Secrets {
@@ -74,10 +75,17 @@ impl Secrets {
         let is_new = *owners == 1;
         kept.untold |= is_new;
         if self.sessions.len() > SESSIONS_MAX {
+            self.dropped += 1;
             let oldest = self.order.first_key_value().map(|(_, session)| *session);
             oldest.iter().for_each(|oldest| self.forget(*oldest));
         }
         is_new.then_some(line)
+    }
+
+    /// Sessions that go on, but of which later parts don't have the secrets.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// All lines of this session are where they belong.
@@ -193,6 +201,7 @@ mod tests {
             secrets.learn(&secret(session, 10, 1));
         }
         assert_eq!((secrets.sessions.len(), secrets.order.len()), (SESSIONS_MAX, SESSIONS_MAX));
+        assert_eq!(secrets.dropped(), 10);
         assert!(!secrets.sessions.contains_key(&9) && secrets.sessions.contains_key(&10));
         for random in 0..=LINES_MAX as u8 {
             secrets.learn(&secret(20, 10, random));

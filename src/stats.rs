@@ -14,6 +14,10 @@ pub struct Report {
     pub unshown: u64,
     /// Connections whose packets were written without all of their secrets.
     pub unopened: u64,
+    /// Real packets of sessions that were forgotten.
+    pub strays: u64,
+    /// Sessions whose secrets later parts don't have.
+    pub unrepeated: u64,
     /// Records that could not be decoded.
     pub damaged: u64,
     /// Whether connections were to be shown from both ends.
@@ -39,7 +43,18 @@ impl Report {
     /// One line for each thing that went wrong besides.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let Self { unwritten, unshown, unopened, damaged, flows, counters, both_ends, .. } = self;
+        let Self {
+            unwritten,
+            unshown,
+            unopened,
+            strays,
+            unrepeated,
+            damaged,
+            flows,
+            counters,
+            both_ends,
+            ..
+        } = self;
         let not_written = format!(
             "events ({} bytes) were not written: the output took nothing while its queue was full",
             unwritten.1
@@ -71,6 +86,8 @@ impl Report {
             (flows.unaddressed, "conversations have made-up addresses: their socket was not seen"),
             (flows.evicted, "sessions were forgotten because there were too many"),
             (*unopened, "connections are there without all of their secrets, and can't be decrypted"),
+            (*strays, "packets were left out: their sessions were forgotten because there were too many"),
+            (*unrepeated, "sessions had their secrets in their first part only: there were too many"),
             (*damaged, "records could not be decoded"),
             (flows.both_ends, ends),
         ];

@@ -56,6 +56,11 @@ impl Drawing {
         Ok(())
     }
 
+    /// Whether there is more than one part.
+    pub(super) fn is_cut(&self) -> bool {
+        self.secrets_in.is_some_and(|part| part > 1)
+    }
+
     /// Takes a real packet.
     pub(super) fn packet(&mut self, packet: &Packet<'_>, names: &Names) {
         self.with_real(names, |real, give| real.packet(packet, give));
