@@ -111,7 +111,8 @@ fn keeps_arguments(code: &[u8], abi: Abi) -> bool {
             _ => false,
         };
         if straight {
-            frame = frame.wrapping_add(growth(&instruction));
+            let Some(growth) = growth(&instruction) else { return false };
+            frame = frame.wrapping_add(growth);
         }
         let room = frame.saturating_add(8)..frame.saturating_add(8 + 8 * ARGUMENTS.len() as u64);
         if may_write(&instruction, room.clone()) {
@@ -140,20 +141,18 @@ fn keeps_arguments(code: &[u8], abi: Abi) -> bool {
 const READS_FIRST: [Mnemonic; 5] =
     [Mnemonic::Cmp, Mnemonic::Test, Mnemonic::Push, Mnemonic::Call, Mnemonic::Jmp];
 
-/// By how much the stack pointer goes down.
-fn growth(instruction: &Instruction) -> u64 {
+/// By how much the stack pointer goes down, if that can be told.
+fn growth(instruction: &Instruction) -> Option<u64> {
     let of_stack_pointer =
         instruction.op0_kind() == OpKind::Register && instruction.op0_register() == Register::RSP;
+    let by = matches!(instruction.op1_kind(), OpKind::Immediate8to64 | OpKind::Immediate32to64)
+        .then(|| instruction.immediate(1));
     match instruction.mnemonic() {
-        Mnemonic::Push => 8,
-        Mnemonic::Sub if of_stack_pointer && instruction.op1_kind() != OpKind::Register => {
-            instruction.immediate(1)
-        }
+        Mnemonic::Push => Some(8),
+        Mnemonic::Sub if of_stack_pointer => by,
         // The shorter way to go down by 128.
-        Mnemonic::Add if of_stack_pointer && instruction.op1_kind() != OpKind::Register => {
-            instruction.immediate(1).wrapping_neg()
-        }
-        _ => 0,
+        Mnemonic::Add if of_stack_pointer => by.map(u64::wrapping_neg),
+        _ => Some(0),
     }
 }
 
@@ -244,6 +243,7 @@ mod tests {
             (9, b"\x0f\x11\x44\x24\x24"),  // movups [rsp+0x24], xmm0
             (9, b"\x48\x89\x44\xcc\x08"),  // mov [rsp+rcx*8+8], rax
             (8, b"\x74\x00"),              // je
+            (3, b"\x48\x2b\x24\x24"),      // sub rsp, [rsp]
         ] {
             let mut code = REGISTERS.to_vec();
             code[at] = instead;
