@@ -134,10 +134,9 @@ END
             answers: &["answer 1 of {}\n", "answer 2 of {}\n", "answer 3 of {}\n"],
         },
         script: "mkfifo answers
-            openssl s_server -quiet -accept \"127.0.0.1:$1\" -cert \"$2\" <answers &
-            exec >answers
-            for number in 1 2 3; do echo \"answer $number of ${5##*/}\"; done
-            wait",
+            exec 3<>answers
+            for number in 1 2 3; do echo \"answer $number of ${5##*/}\" >&3; done
+            exec openssl s_server -quiet -accept \"127.0.0.1:$1\" -cert \"$2\" <&3",
         ..SERVER
     },
     Row {
