@@ -103,6 +103,16 @@ static __always_inline bool record_read(struct record_key *key, const void *data
 	return true;
 }
 
+/* The library has made this record for the session: it will leave by the session's socket. */
+static __always_inline void record_await(const struct session *s, u64 ssl, const struct record_key *key)
+{
+	struct awaited awaits = { .ssl = ssl, .session = s->context.session };
+
+	/* What is awaited already is another session's, whose record a callback passes on. */
+	bpf_map_update_elem(&awaited, key, &awaits, BPF_NOEXIST);
+	watch_process(WATCH_SENT);
+}
+
 /* int BIO_write(bio, const void *data, int len): within a call, the library's own record goes wherever it
  * goes. Once a session's record was seen leaving, no more of it are awaited. */
 SEC("uprobe")
@@ -111,7 +121,6 @@ int BPF_UPROBE(record_written, void *bio, const void *data, int len)
 	struct call *call = call_top();
 	struct record_key key = {};
 	struct session_key of;
-	struct awaited awaits = {};
 	struct session *s;
 
 	if (!call || len <= 0)
@@ -120,11 +129,7 @@ int BPF_UPROBE(record_written, void *bio, const void *data, int len)
 	s = bpf_map_lookup_elem(&sessions, &of);
 	if (!s || s->record_seen || s->fd >= 0 || !record_read(&key, data, len))
 		return 0;
-	awaits.ssl = call->ssl;
-	awaits.session = s->context.session;
-	/* What is awaited already is another session's, whose record a callback passes on. */
-	bpf_map_update_elem(&awaited, &key, &awaits, BPF_NOEXIST);
-	watch_process(WATCH_SENT);
+	record_await(s, call->ssl, &key);
 	return 0;
 }
 

@@ -151,7 +151,6 @@ int rustls_exit_encrypt(struct pt_regs *ctx)
 {
 	struct rustls_thread *t = rustls_thread();
 	struct record_key key = {};
-	struct awaited awaits = {};
 	struct session_key of;
 	struct session *s;
 
@@ -162,10 +161,7 @@ int rustls_exit_encrypt(struct pt_regs *ctx)
 	s = t->record_ssl ? session_find(&of) : NULL;
 	if (!s || s->record_seen || !rustls_record(&key, t->record))
 		return 0;
-	awaits.ssl = t->record_ssl;
-	awaits.session = s->context.session;
-	bpf_map_update_elem(&awaited, &key, &awaits, BPF_NOEXIST);
-	watch_process(WATCH_SENT);
+	record_await(s, t->record_ssl, &key);
 	return 0;
 }
 

@@ -9,7 +9,7 @@ mod task;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -130,6 +130,26 @@ pub enum Place {
     Standard,
     /// A file.
     File(PathBuf),
+}
+
+impl Place {
+    /// `-` or the file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Standard => Path::new("-"),
+            Self::File(path) => path,
+        }
+    }
+
+    /// The file, or what the stream is called.
+    #[must_use]
+    pub fn name(&self, standard: &str) -> String {
+        match self {
+            Self::Standard => standard.to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
 }
 
 /// How much is said on standard error, least first.

@@ -16,10 +16,7 @@ use crate::file::output::{Output, Settings};
 /// What can't be read or written, and why.
 pub fn run(open: &Open) -> anyhow::Result<bool> {
     let lines = open.keylog.as_deref().map(key_log).transpose()?.unwrap_or_default();
-    let name = match &open.capture {
-        Place::Standard => "standard input".to_owned(),
-        Place::File(path) => path.display().to_string(),
-    };
+    let name = open.capture.name("standard input");
     let mut input: Box<dyn Read> = match &open.capture {
         Place::Standard => Box::new(io::stdin().lock()),
         Place::File(path) => {
@@ -27,12 +24,8 @@ pub fn run(open: &Open) -> anyhow::Result<bool> {
             Box::new(BufReader::new(file))
         }
     };
-    let path = match &open.write {
-        Place::Standard => Path::new("-"),
-        Place::File(path) => path,
-    };
     let settings = Settings { wait: true, manners: open.manners, ..Settings::default() };
-    let mut output = Output::open(path, settings, Box::new(say))?;
+    let mut output = Output::open(open.write.path(), settings, Box::new(say))?;
     let change = Change { add: &lines, strip: open.strip };
     let copied =
         copy::copy(&mut input, &mut output, change).with_context(|| format!("cannot open {name}"))?;

@@ -43,7 +43,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let run = Run { signals, verbosity: config.verbosity };
     match &config.input {
         Input::Replay(place) => {
-            let name = place_name(place, "standard input");
+            let name = place.name("standard input");
             let source = open_input(place).and_then(Replay::new).with_context(|| name.clone())?;
             let outputs = run.open_outputs(&config.output, true)?;
             let report = run.drive(source, outputs).context(name)?;
@@ -190,10 +190,7 @@ impl Run {
     /// Opens what is written to. A replay waits for it; what comes from the kernel doesn't.
     fn open_outputs(&self, output: &Output, wait: bool) -> anyhow::Result<Outputs> {
         let parts = &output.parts;
-        let path = output.write.as_ref().map(|place| match place {
-            Place::Standard => Path::new("-"),
-            Place::File(path) => path,
-        });
+        let path = output.write.as_ref().map(Place::path);
         let settings = Settings {
             cut: parts.cuts.any(),
             manners: parts.manners(),
@@ -253,13 +250,6 @@ fn random_seed() -> anyhow::Result<Seed> {
         }
     }
     Ok(seed)
-}
-
-fn place_name(place: &Place, standard: &str) -> String {
-    match place {
-        Place::Standard => standard.to_owned(),
-        Place::File(path) => path.display().to_string(),
-    }
 }
 
 fn open_input(place: &Place) -> anyhow::Result<Box<dyn Read>> {

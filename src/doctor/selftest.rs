@@ -15,6 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::{Check, patient};
 use crate::event::{Comm, Conn, Dir, Event, How};
+use crate::probe::table::NAMELESS;
 use crate::probe::{FileId, Found, Hook, Library};
 use crate::source::live::{Filter, Live, Options, Storage};
 use crate::source::{Source as _, State};
@@ -29,16 +30,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 const OURSELVES: &str = "/proc/self/exe";
 
 /// Not of the table: only files that bear these functions by chance would fit.
-static LIBRARY: Library = Library {
-    name: "self-test",
-    files: &[],
-    marks: &[],
-    symbols: &[],
-    unnamed: None,
-    random: None,
-    version_texts: &[],
-    version_nodes: &[],
-};
+static LIBRARY: Library = Library { name: "self-test", ..NAMELESS };
 
 const SEE_ABOVE: &str = "see the checks above";
 

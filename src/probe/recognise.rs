@@ -206,29 +206,13 @@ fn unnamed(elf: &mut Elf<'_>, otherwise: Unfit) -> Result<Recognised, Unfit> {
 }
 
 fn go_program(elf: &mut Elf<'_>, go: CryptoTls) -> Recognised {
-    Recognised {
-        library: &GO,
-        hooks: go.hooks,
-        functions: sorted(go.functions),
-        random: None,
-        build_id: elf.build_id().unwrap_or_default(),
-        version: go.version,
-        program: true,
-        doubts: Vec::new(),
-    }
+    let CryptoTls { hooks, functions, version } = go;
+    Recognised { version, program: true, ..Recognised::new(elf, &GO, hooks, functions) }
 }
 
 fn with_rustls(elf: &mut Elf<'_>, rustls: rustls::Rustls) -> Recognised {
-    Recognised {
-        library: &RUSTLS,
-        hooks: rustls.hooks,
-        random: None,
-        functions: sorted(rustls.functions),
-        build_id: elf.build_id().unwrap_or_default(),
-        version: rustls.version,
-        program: elf.is_program().unwrap_or_default(),
-        doubts: Vec::new(),
-    }
+    let rustls::Rustls { hooks, functions, version } = rustls;
+    Recognised { version, ..Recognised::new(elf, &RUSTLS, hooks, functions) }
 }
 
 /// The places to be probed, and the functions that they are in.

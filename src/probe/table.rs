@@ -531,7 +531,7 @@ pub fn may_send_records(file_name: &[u8]) -> bool {
 }
 
 /// What there is to say of a library that is found by other means than names of files and the symbols of C.
-const NAMELESS: Library = Library {
+pub const NAMELESS: Library = Library {
     name: "",
     files: &[],
     marks: &[],

@@ -1,7 +1,7 @@
 //! Go's crypto/tls: real Go programs at both ends, built in all ways that matter. `tests/go-versions` runs
 //! these tests with other versions of Go, and docs/GO.md has the results.
 
-use crate::capture::{Captured, Tlsdump};
+use crate::capture::Tlsdump;
 use crate::container::{Container, Host};
 use crate::go_program::Gomove;
 use crate::lab::Lab;
@@ -26,21 +26,8 @@ fn exact(build: &[&str], options: &str, client: &str, server: &str) -> Vec<Moved
     let serving = gomove.serve(&container, &options.replace("-m", ""), "server", server);
     let (mut moved, _) = gomove.ask(&container, options, "client", client, &serving);
     moved.extend(serving.end());
-    are_exact(&tlsdump.stop(), &moved);
+    tlsdump.stop().are_exact(&moved, "nested");
     moved
-}
-
-#[track_caller]
-fn are_exact(captured: &Captured, moved: &[Moved]) {
-    assert!(!moved.is_empty());
-    assert_eq!(captured.conversations.len(), moved.len(), "{captured}");
-    for session in moved {
-        captured.is_exact(session);
-        let conversation = captured.between(session.local, session.remote);
-        assert_eq!(captured.value(conversation, "tuple"), "nested");
-        assert!(conversation.opened && conversation.written().finished, "{captured}");
-    }
-    println!("{} sessions exact", moved.len());
 }
 
 #[test]
@@ -116,7 +103,7 @@ fn http1_with_connections_that_are_kept() {
     moved.extend(serving.end());
     let captured = tlsdump.stop();
     assert_eq!(moved.len(), 44);
-    are_exact(&captured, &moved);
+    captured.are_exact(&moved, "nested");
     for session in &moved[..22] {
         let conversation = captured.between(session.local, session.remote);
         let request = String::from_utf8_lossy(conversation.written().bytes());
@@ -192,7 +179,7 @@ fn a_neighbour_with_the_same_program_is_not_captured() {
     let (others, _) = gomove.ask(&neighbour, "-s 50 -t 2 -n 5", "client", "w100 r1000", &serving);
     assert_eq!((others.len(), serving.end().len()), (10, 20));
     let captured = tlsdump.stop();
-    are_exact(&captured, &moved);
+    captured.are_exact(&moved, "nested");
     moved.retain(|session| session.wrote == others[0].wrote);
     assert!(moved.is_empty());
 }
@@ -210,5 +197,5 @@ fn programs_are_found() {
     let tlsdump = Tlsdump::start(&lab, &[&container.option(), "--both-ends"]);
     let (mut moved, _) = ahead.ask(&container, "-n 2", "client", "w100 r1000", &serving);
     moved.extend(serving.end());
-    are_exact(&tlsdump.stop(), &moved);
+    tlsdump.stop().are_exact(&moved, "nested");
 }

@@ -1,7 +1,7 @@
 //! rustls: a real program at both ends, blocking and by tokio. Its connections move about in memory, and its
 //! records are sent by the program itself.
 
-use crate::capture::{Captured, Tlsdump, tlsdump};
+use crate::capture::{Tlsdump, tlsdump};
 use crate::container::{Container, Host, Place as _};
 use crate::lab::Lab;
 use crate::mover::{Moved, sessions};
@@ -20,21 +20,8 @@ fn exact(options: &str, client: &str, server: &str) -> Vec<Moved> {
     let serving = program.serve(&container, options, "server", server);
     let (mut moved, _) = program.ask(&container, options, "client", client, &serving);
     moved.extend(serving.end());
-    are_exact(&tlsdump.stop(), &moved);
+    tlsdump.stop().are_exact(&moved, "record");
     moved
-}
-
-#[track_caller]
-fn are_exact(captured: &Captured, moved: &[Moved]) {
-    assert!(!moved.is_empty());
-    assert_eq!(captured.conversations.len(), moved.len(), "{captured}");
-    for session in moved {
-        captured.is_exact(session);
-        let conversation = captured.between(session.local, session.remote);
-        assert_eq!(captured.value(conversation, "tuple"), "record");
-        assert!(conversation.opened && conversation.written().finished, "{captured}");
-    }
-    println!("{} sessions exact", moved.len());
 }
 
 const CLIENT: &str = "w1 r1 w1024 r1024 w16384 r16384 w16385 r16385 v200000 r200000 w5000000 r5000000";
@@ -94,7 +81,7 @@ fn a_half_closed_connection_is_read_to_its_end() {
     let serving = program.serve(&container, "-a", "server", "r1000 w2000");
     let (mut moved, _) = program.ask(&container, "-h -n 3", "client", "w1000", &serving);
     moved.extend(serving.end());
-    are_exact(&tlsdump.stop(), &moved);
+    tlsdump.stop().are_exact(&moved, "record");
 }
 
 /// What was begun before is captured from where it is; by what is sent from then on it is known over which
@@ -134,7 +121,7 @@ fn a_neighbour_is_not_captured() {
     serving.end();
     let captured = tlsdump.stop();
     assert_eq!(moved.len(), 5);
-    are_exact(&captured, &moved);
+    captured.are_exact(&moved, "record");
 }
 
 #[test]

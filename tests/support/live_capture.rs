@@ -179,6 +179,20 @@ impl Captured {
         self.is_exact_in(self.between(moved.local, moved.remote), moved);
     }
 
+    /// There are exactly these sessions, each whole, with its socket known by `tuple`.
+    #[track_caller]
+    pub(crate) fn are_exact(&self, moved: &[Moved], tuple: &str) {
+        assert!(!moved.is_empty());
+        assert_eq!(self.conversations.len(), moved.len(), "{self}");
+        for session in moved {
+            self.is_exact(session);
+            let conversation = self.between(session.local, session.remote);
+            assert_eq!(self.value(conversation, "tuple"), tuple);
+            assert!(conversation.opened && conversation.written().finished, "{self}");
+        }
+        println!("{} sessions exact", moved.len());
+    }
+
     /// `conversation` has exactly the bytes that the program moved.
     #[track_caller]
     pub(crate) fn is_exact_in(&self, conversation: &Conversation, moved: &Moved) {

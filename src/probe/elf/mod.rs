@@ -233,9 +233,9 @@ impl<'a> Elf<'a> {
     /// # Errors
     /// When the file can't be read, or its constants are too large.
     pub fn version_text(&mut self, prefixes: &[&str]) -> Result<Option<String>> {
-        let Some(constants) = self.section_named(".rodata")?.map(|place| place.range) else {
-            return Ok(None);
-        };
+        // Constants can be most of a file, and many libraries have no such text.
+        let constants = if prefixes.is_empty() { None } else { self.section_named(".rodata")? };
+        let Some(constants) = constants.map(|place| place.range) else { return Ok(None) };
         let longest = prefixes.iter().map(|p| p.len()).max().unwrap_or(0) + NUMBER_BYTES_MAX + 2;
         let mut found = None;
         self.file.stream(constants, longest, &mut |_, piece, _| {
